@@ -1,0 +1,101 @@
+"""Every key of a segmentation experiment with its default. Sizes are [width, height]."""
+
+from fvcore.common.config import CfgNode as Node
+
+
+def defaults() -> Node:
+    """A fresh tree of defaults; `shared.config.load_config` lays a YAML and overrides over it."""
+    cfg = Node()
+    cfg.METHOD = "source_only"  # a name of `train.py --help`
+    cfg.OUTPUT = ""  # the run's folder; empty: runs/<config name>/<method>
+    cfg.SEED = 0  # source and target draw from separate streams of it
+    cfg.DEVICE = "cpu"  # cpu | cuda
+
+    cfg.DATA = Node()
+    cfg.DATA.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
+    cfg.DATA.SOURCE = ""  # labelled; a name of the catalog
+    cfg.DATA.TARGET = ""  # its labels are never read
+    cfg.DATA.TEST = ""  # what is scored; never used to choose anything
+    cfg.DATA.LABEL_SPACE = "cityscapes19"  # cityscapes19 | cityscapes16 | synthia_seqs13
+    cfg.DATA.WORKERS = 2  # loader processes per domain
+    cfg.DATA.TOY_COUNT = 400  # training images of a toy dataset that has to be made
+    cfg.DATA.TOY_VAL_COUNT = 60  # its test images
+
+    cfg.INPUT = Node()
+    cfg.INPUT.CROP = []  # [width, height] of the random crop; []: the whole image
+    cfg.INPUT.FLIP = 0.0  # probability of a horizontal flip
+    cfg.INPUT.INTERPOLATION = "bicubic"  # of images: bicubic | bilinear; always antialiased
+    for domain in ("SOURCE", "TARGET"):
+        cfg.INPUT[domain] = Node()
+        cfg.INPUT[domain].RESIZE = []  # []: the image's own size
+        cfg.INPUT[domain].SCALES = [1.0, 1.0]  # range of the random scale on top of RESIZE
+    cfg.INPUT.TEST = Node()
+    cfg.INPUT.TEST.RESIZE = []  # predictions are brought back to the image's own size
+
+    cfg.MODEL = Node()
+    cfg.MODEL.ARCHITECTURE = "resnet101"  # resnet18 | resnet50 | resnet101 | vgg16 | vgg16_fc7_d4
+    cfg.MODEL.WIDTH = 1.0  # channel multiplier of the backbone
+    cfg.MODEL.LAYOUT = "torchvision"  # bottleneck stride on the 3x3; caffe: on the first 1x1
+    cfg.MODEL.WEIGHTS = "torchvision"  # file | torchvision (its download) | toy | '' (from scratch)
+    cfg.MODEL.PREPROCESSING = "torchvision"  # torchvision | caffe; belongs to the weights
+    cfg.MODEL.BN = "frozen"  # frozen: running statistics; train: those of the batch
+    cfg.MODEL.BN_AFFINE = False  # train BatchNorm's scale and shift
+    cfg.MODEL.ALIGN_CORNERS = True  # of the upsampling of logits
+    cfg.MODEL.FREEZE_STAGES = []  # stages that are not trained, e.g. [stem, layer1]
+    cfg.MODEL.ASPP = Node()
+    cfg.MODEL.ASPP.RATES = [6, 12, 18, 24]  # [6, 12] reads published AdaptSegNet checkpoints
+    cfg.MODEL.ASPP.BIAS = True
+
+    cfg.LOSS = Node()
+    cfg.LOSS.RESOLUTION = "input"  # input: logits are upsampled; output: labels are shrunk
+
+    cfg.SOLVER = Node()
+    cfg.SOLVER.ITERATIONS = 0  # optimizer steps
+    cfg.SOLVER.HORIZON = 0  # step at which poly reaches 0; 0: ITERATIONS
+    cfg.SOLVER.BATCH_SIZE = 1  # images per domain of one forward
+    cfg.SOLVER.ACCUMULATE = 1  # forwards per optimizer step, over all processes
+    cfg.SOLVER.PRECISION = "fp32"  # fp32 | bf16 (autocast)
+    cfg.SOLVER.SCHEDULE = "poly"  # poly | multi_step | constant
+    cfg.SOLVER.POWER = 0.9  # of poly
+    cfg.SOLVER.MILESTONES = []  # of multi_step; each divides the rate by 10
+    cfg.SOLVER.WARMUP = 0  # steps of linear warm-up
+    cfg.SOLVER.BACKBONE_LR_MULT = 1.0  # 3.0: AdaptSegNet's list holds each parameter three times
+    cfg.SOLVER.HEAD_LR_MULT = 10.0  # of new layers
+    cfg.SOLVER.BIAS_LR_MULT = 1.0
+    cfg.SOLVER.BIAS_DECAY = True  # weight decay on biases
+    cfg.SOLVER.MODEL = _optimizer("sgd", 2.5e-4, 5e-4)
+    cfg.SOLVER.DISCRIMINATOR = _optimizer("adam", 1e-4, 0.0)
+
+    cfg.ROAD = Node()
+    cfg.ROAD.DISTILLATION = "target"  # images of Eq. 1: target | source | none
+    cfg.ROAD.DISTILLATION_WEIGHT = 0.1  # lambda 1
+    cfg.ROAD.SPATIAL = True  # spatial-aware adaptation, Eq. 2
+    cfg.ROAD.SPATIAL_WEIGHT = 0.01  # lambda 2
+    cfg.ROAD.LAMBDA_ON = "grl"  # grl: lambda 2 scales the reversed gradient; loss: Eq. 5's letter
+    cfg.ROAD.REGIONS = [3, 3]  # rows, columns
+    cfg.ROAD.REDUCTION = "per_domain"  # mean of the domains' means; pooled: Eq. 3's letter
+    cfg.ROAD.HIDDEN = 512  # hidden channels of a region's classifier
+    cfg.ROAD.FEATURE_STAGE = ""  # empty: the deepest pre-trained map
+
+    cfg.ADAPTSEG = Node()
+    cfg.ADAPTSEG.LOSS = "bce"  # bce | least_squares
+    cfg.ADAPTSEG.ADVERSARIAL_WEIGHT = 0.001  # lambda adv; 0.01 for least squares
+    cfg.ADAPTSEG.CHANNELS = [64, 128, 256, 512]  # of the discriminator
+
+    cfg.TEST = Node()
+    cfg.TEST.INTERVAL = 0  # iterations between evaluations; 0: only at the end
+    cfg.TEST.OFFICIAL = True  # score the last checkpoint with Cityscapes' own script as well
+    cfg.TEST.PICTURES = 4  # panels of test images
+    cfg.LOG_INTERVAL = 20  # iterations between log lines
+    cfg.CHECKPOINT_INTERVAL = 500  # iterations between checkpoints
+    return cfg
+
+
+def _optimizer(kind: str, rate: float, decay: float) -> Node:
+    node = Node()
+    node.TYPE = kind  # sgd | adam
+    node.LR = rate
+    node.MOMENTUM = 0.9  # of sgd
+    node.BETAS = [0.9, 0.99]  # of adam
+    node.WEIGHT_DECAY = decay
+    return node

@@ -1,0 +1,68 @@
+"""A published checkpoint into a file of ours: `python seg_adapt/convert_weights.py IN OUT`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    import shared.cli
+except ModuleNotFoundError as error:
+    if error.name != "shared":
+        raise
+    raise SystemExit("the packages are not installed: run `pip install -e .` first") from None
+
+import torch
+
+from seg_adapt.models.build import ARCHITECTURES, build_segmentor
+from seg_adapt.models.layouts import Published
+from seg_adapt.models.weight_files import read_weights
+from seg_adapt.models.weights import conventions, fill
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("input", type=Path, metavar="IN", help="a file in a published layout")
+    parser.add_argument("output", type=Path, metavar="OUT", help="where ours is written")
+    parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="resnet101")
+    parser.add_argument("--num-classes", type=int, default=19)
+    parser.add_argument(
+        "--rates",
+        type=int,
+        nargs="+",
+        default=[6, 12, 18, 24],
+        help="dilation of each ASPP branch; 6 12 for AdaptSegNet's and DAST's own checkpoints",
+    )
+    parser.add_argument("--preprocessing", choices=["caffe", "torchvision"], help="of the weights")
+    parser.add_argument(
+        "--layout", choices=["caffe", "torchvision"], help="where a bottleneck's stride sits"
+    )
+    args = parser.parse_args(argv)
+
+    published = read_weights(args.input)
+    made_for = {"preprocessing": "torchvision", "layout": "torchvision"} | published.made_for
+    segmentor = build_segmentor(
+        architecture=args.architecture,
+        num_classes=args.num_classes,
+        rates=args.rates,
+        aspp_bias=_has(published, "head.branches.0.bias")
+        or not _has(published, "head.branches.0.weight"),
+        preprocessing=args.preprocessing or made_for["preprocessing"],
+        layout=args.layout or made_for["layout"],
+        last_shortcut=_has(published, "layer4.2.downsample.0.weight"),
+    )
+    report = fill(segmentor, published, str(args.input))
+    stored = {"segmentor": segmentor.state_dict(), "made_for": conventions(segmentor)}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    partial = args.output.with_name(args.output.name + ".partial")
+    torch.save(stored, partial)
+    partial.replace(args.output)
+    print(f"{args.output}: {report}")
+    return 0
+
+
+def _has(published: Published, name: str) -> bool:
+    return f"stages.{name}" in published.tensors
+
+
+if __name__ == "__main__":
+    shared.cli.run(main)

@@ -1,0 +1,139 @@
+"""Samples by slot: everything random about a sample follows from (seed, domain, slot) alone.
+
+A slot is a running number over the whole training: slot = iteration · images per iteration + place.
+Resuming, another number of workers or of processes thus need no generator state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seg_adapt.data.transforms import JointTransform
+from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
+from shared.catalog import SegmentationDataset, SegmentationRecord
+from shared.domain_losses import Domain
+from shared.errors import UserError
+from shared.images import read_image, read_labels
+from shared.label_maps import LabelSpace, lookup_table, remap
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One transformed image; labels only where the dataset is a labelled source."""
+
+    image: Tensor
+    labels: Tensor | None
+    geometry: Geometry
+    name: str
+
+
+def check_sizes(
+    record: SegmentationRecord, image: tuple[int, int], labels: tuple[int, int]
+) -> None:
+    """UserError where an image and its labels differ in (height, width)."""
+    if image != labels:
+        raise UserError(
+            f"{record.label} is {labels[1]}x{labels[0]} but its image {record.image} is "
+            f"{image[1]}x{image[0]}: unpack the pair again or remove both files"
+        )
+
+
+def read_pair(
+    record: SegmentationRecord, encoding: str, table: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Image (3, H, W) and train ids (H, W), both uint8, of one record.
+
+    Args:
+        table: (256,) raw id to train id.
+    """
+    image = read_image(record.image)
+    labels = remap(read_labels(record.label, encoding), table)
+    check_sizes(record, tuple(image.shape[-2:]), tuple(labels.shape))
+    return image, labels
+
+
+class SlotDataset(Dataset):
+    """Endless: slot s is place s mod n of the permutation of epoch s div n.
+
+    Args:
+        dataset: what to read.
+        space: label space of the source; None reads no label, and no record keeps its path.
+        seed: of the run; source and target draw from separate streams.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: JointTransform,
+        *,
+        domain: Domain,
+        seed: int,
+        space: LabelSpace | None,
+    ) -> None:
+        if not dataset.records:
+            raise UserError(f"dataset '{dataset.name}' has no images")
+        if domain is Domain.SOURCE and space is None:
+            raise ValueError("a source dataset needs a label space")
+        self.records = tuple(
+            record if domain is Domain.SOURCE else replace(record, label=None)
+            for record in dataset.records
+        )
+        unlabelled = [record.name for record in self.records if record.label is None]
+        if domain is Domain.SOURCE and unlabelled:
+            raise UserError(
+                f"source dataset '{dataset.name}' has no label for {unlabelled[0]}"
+                f" ({len(unlabelled)} of {len(self.records)} images)"
+            )
+        self.dataset = replace(dataset, records=self.records)
+        self.table = lookup_table(dataset.dataset, space) if domain is Domain.SOURCE else None
+        self.transform = transform
+        self.domain = domain
+        self.seed = seed
+
+    def record(self, slot: int) -> SegmentationRecord:
+        epoch, place = divmod(slot, len(self.records))
+        order = np.random.default_rng([self.seed, self.domain, 0, epoch])
+        return self.records[order.permutation(len(self.records))[place]]
+
+    def load(self, slot: int) -> Sample:
+        record = self.record(slot)
+        if self.domain is Domain.SOURCE:
+            image, labels = read_pair(record, self.dataset.encoding, self.table)
+        else:
+            image, labels = read_image(record.image), None
+        generator = np.random.default_rng([self.seed, self.domain, 1, slot])
+        image, labels, geometry = self.transform(image, labels, generator)
+        return Sample(image, labels, geometry, record.name)
+
+    def __getitem__(self, slot: int) -> Sample | UserError:
+        # Returned, not raised: a worker process would wrap it into a page of traceback.
+        try:
+            return self.load(slot)
+        except UserError as error:
+            return error
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def collate(samples: Sequence[Sample | UserError]) -> SourceBatch | TargetBatch | UserError:
+    """One batch; the first error of its samples where there is one."""
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    sizes = {tuple(sample.image.shape[-2:]) for sample in samples}
+    if len(sizes) > 1:
+        return UserError(
+            f"images of {len(sizes)} sizes in one batch: set INPUT.CROP or INPUT.<DOMAIN>.RESIZE"
+        )
+    images = torch.stack([sample.image for sample in samples])
+    geometry = Geometry.stack([sample.geometry for sample in samples])
+    names = tuple(sample.name for sample in samples)
+    if samples[0].labels is None:
+        return TargetBatch(images, geometry, names)
+    labels = torch.stack([sample.labels for sample in samples]).long()
+    return SourceBatch(images, labels, geometry, names)

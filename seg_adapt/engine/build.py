@@ -1,0 +1,124 @@
+"""From a config to what it names: the only translation between keys and keyword arguments."""
+
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+
+from seg_adapt.data.dataset import SlotDataset
+from seg_adapt.data.loaders import BatchPlan, PairedLoader
+from seg_adapt.data.transforms import JointTransform
+from seg_adapt.methods import METHODS
+from seg_adapt.methods.base import Method
+from seg_adapt.models.build import build_segmentor
+from seg_adapt.models.segmentor import Segmentor
+from shared import distributed
+from shared.catalog import data_root, load_segmentation
+from shared.domain_losses import Domain
+from shared.errors import UserError
+from shared.label_maps import LabelSpace
+
+
+def dataset_root(cfg: CfgNode) -> Path:
+    return Path(cfg.DATA.ROOT).expanduser() if cfg.DATA.ROOT else data_root()
+
+
+def device_of(cfg: CfgNode) -> torch.device:
+    """Raises UserError for a device that is neither `cpu` nor a GPU that is there."""
+    if cfg.DEVICE not in ("cpu", "cuda"):
+        raise UserError(f"DEVICE is '{cfg.DEVICE}', expected cpu or cuda")
+    if cfg.DEVICE == "cuda" and not torch.cuda.is_available():
+        raise UserError("DEVICE is cuda, but torch sees no GPU: use DEVICE cpu")
+    return torch.device(cfg.DEVICE)
+
+
+def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
+    """The untrained network; `seg_adapt.models.weights.initialise` loads its weights."""
+    model = cfg.MODEL
+    segmentor = build_segmentor(
+        architecture=model.ARCHITECTURE,
+        num_classes=num_classes,
+        width=model.WIDTH,
+        layout=model.LAYOUT,
+        rates=tuple(model.ASPP.RATES),
+        aspp_bias=model.ASPP.BIAS,
+        bn=model.BN,
+        bn_affine=model.BN_AFFINE,
+        preprocessing=model.PREPROCESSING,
+        align_corners=model.ALIGN_CORNERS,
+    )
+    segmentor.freeze(model.FREEZE_STAGES)
+    return segmentor
+
+
+def method_from_config(cfg: CfgNode, segmentor: Segmentor) -> Method:
+    if cfg.LOSS.RESOLUTION not in ("input", "output"):
+        raise UserError(f"LOSS.RESOLUTION is '{cfg.LOSS.RESOLUTION}', expected input or output")
+    return METHODS.get(cfg.METHOD).from_config(cfg, segmentor)
+
+
+def transform_from_config(cfg: CfgNode, domain: Domain) -> JointTransform:
+    node = cfg.INPUT[domain.name]
+    return JointTransform(
+        resize=_size(node.RESIZE, f"INPUT.{domain.name}.RESIZE"),
+        scales=tuple(node.SCALES),
+        crop=_size(cfg.INPUT.CROP, "INPUT.CROP"),
+        flip=cfg.INPUT.FLIP,
+        interpolation=cfg.INPUT.INTERPOLATION,
+    )
+
+
+def test_size(cfg: CfgNode) -> tuple[int, int] | None:
+    """(height, width) that test images are brought to; None keeps their own."""
+    size = _size(cfg.INPUT.TEST.RESIZE, "INPUT.TEST.RESIZE")
+    return size and (size[1], size[0])
+
+
+def training_datasets(
+    cfg: CfgNode, space: LabelSpace, needs_target: bool
+) -> tuple[SlotDataset, SlotDataset | None]:
+    """The labelled source, and the target without its labels."""
+    root = dataset_root(cfg)
+    for key in ("SOURCE", "TARGET"):
+        if not cfg.DATA[key] and (key == "SOURCE" or needs_target):
+            raise UserError(f"DATA.{key} is empty: name a dataset of the catalog, e.g. gta5")
+
+    def build(name: str, domain: Domain) -> SlotDataset:
+        return SlotDataset(
+            load_segmentation(name, root, labelled=domain is Domain.SOURCE),
+            transform_from_config(cfg, domain),
+            domain=domain,
+            seed=cfg.SEED,
+            space=space if domain is Domain.SOURCE else None,
+        )
+
+    source = build(cfg.DATA.SOURCE, Domain.SOURCE)
+    return source, build(cfg.DATA.TARGET, Domain.TARGET) if needs_target else None
+
+
+def loader_from_config(
+    cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
+) -> PairedLoader:
+    plan = BatchPlan(
+        cfg.SOLVER.BATCH_SIZE,
+        cfg.SOLVER.ACCUMULATE,
+        distributed.rank(),
+        distributed.world_size(),
+    )
+    return PairedLoader(
+        source,
+        target,
+        plan,
+        start=start,
+        stop=stop,
+        workers=cfg.DATA.WORKERS,
+        pin_memory=cfg.DEVICE == "cuda",
+    )
+
+
+def _size(value: list, key: str) -> tuple[int, int] | None:
+    if not value:
+        return None
+    if len(value) != 2 or min(value) < 1:
+        raise UserError(f"{key} must be [width, height] or [], got {list(value)}")
+    return value[0], value[1]

@@ -1,0 +1,85 @@
+"""A run's checkpoint: everything that training continues from and that prediction needs."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from fvcore.common.config import CfgNode
+
+from seg_adapt.config import defaults
+from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.trainer import Trainer
+from seg_adapt.methods.base import Method
+from shared import checkpoint
+from shared.config import flatten
+from shared.errors import UserError
+from shared.events import git_revision
+from shared.label_maps import LabelSpace, label_space
+
+FORMAT = 1
+# Keys that change neither what is learned nor how a resumed run continues.
+FREE_KEYS = (
+    "OUTPUT",
+    "DEVICE",
+    "DATA.ROOT",
+    "DATA.WORKERS",
+    "TEST.INTERVAL",
+    "TEST.OFFICIAL",
+    "TEST.PICTURES",
+    "LOG_INTERVAL",
+    "CHECKPOINT_INTERVAL",
+)
+
+
+def save_run(path: Path, trainer: Trainer, cfg: CfgNode) -> None:
+    """Writes the whole state of a run; see `shared.checkpoint.save`."""
+    revision, _ = git_revision()
+    state = {"format": FORMAT, "config": cfg.dump(), "revision": revision, **trainer.state_dict()}
+    checkpoint.save(state, path)
+
+
+def resume_run(path: Path, trainer: Trainer, cfg: CfgNode) -> None:
+    """Continues `trainer` from a run's checkpoint.
+
+    Raises:
+        UserError: the run was made with other settings that change what is learned.
+    """
+    state = _load(path)
+    then, now = flatten(_config(state)), flatten(cfg)
+    changed = [
+        f"{key} was {then.get(key)!r}, is {now[key]!r}"
+        for key in now
+        if then.get(key) != now[key] and key not in FREE_KEYS
+    ]
+    if changed:
+        raise UserError(
+            f"cannot resume {path}: {'; '.join(changed)}; "
+            "repeat the settings of the run, or start a new one with --output"
+        )
+    trainer.load_state_dict(state)
+
+
+def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, CfgNode]:
+    """The trained method of a run, in evaluation mode, ready to predict."""
+    state = _load(path)
+    cfg = _config(state)
+    space = label_space(cfg.DATA.LABEL_SPACE)
+    method = method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
+    method.load_state_dict(state["method"])
+    return method.to(device).eval(), space, cfg
+
+
+def _load(path: Path) -> dict:
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(
+            f"'{path}' is not a checkpoint of a run: train.py writes these as "
+            "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
+        )
+    return state
+
+
+def _config(state: dict) -> CfgNode:
+    cfg = defaults()
+    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(state["config"])))
+    return cfg

@@ -1,0 +1,158 @@
+"""The two-domain loop: phases of a method, micro-batches, one optimizer step per group."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+
+from seg_adapt.engine.optimizers import build_optimizers, rate_factor, set_rates
+from seg_adapt.methods.base import Method, Stage
+from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared import distributed
+from shared.errors import UserError
+
+MicroBatch = tuple[int, SourceBatch, TargetBatch | None]
+
+
+class Trainer:
+    """Trains a method stage by stage.
+
+    Every phase is back-propagated into its own group's parameters only. Micro-batches advance in
+    lock-step, phase by phase; their gradients are averaged, over processes too, and each group
+    that had a phase is stepped once at the end of the iteration.
+
+    Args:
+        method: on its device.
+        solver: the `SOLVER` node.
+        seed: of everything random inside the network (dropout): reseeded from (seed, iteration,
+            micro-batch, phase), so neither resuming nor the number of processes changes it.
+    """
+
+    def __init__(self, method: Method, solver: CfgNode, *, seed: int, device: torch.device) -> None:
+        if solver.PRECISION not in ("fp32", "bf16"):
+            raise UserError(f"SOLVER.PRECISION is '{solver.PRECISION}', expected fp32 or bf16")
+        self.method = method
+        self.solver = solver
+        self.seed = seed
+        self.device = device
+        self.stages: list[Stage] = method.stages(solver.ITERATIONS)
+        self.total = sum(stage.iterations for stage in self.stages)
+        self.iteration = 0
+        self._enter(0)
+
+    def _enter(self, index: int) -> None:
+        self.stage_index = index
+        self.stage_start = sum(stage.iterations for stage in self.stages[:index])
+        self.method.enter(self.stages[index].name)
+        groups = self.method.groups()
+        self.optimizers = build_optimizers(groups, self.solver)
+        self.parameters = {
+            name: [p for part in parts for p in part["params"]] for name, parts in groups.items()
+        }
+
+    def train(
+        self,
+        batches: Iterable[list[MicroBatch]],
+        after_step: Callable[[dict[str, float]], None],
+    ) -> None:
+        """Runs from `self.iteration` to the end of the last stage.
+
+        Args:
+            batches: one list of micro-batches per iteration, from `self.iteration` on.
+            after_step: called after each iteration with its logs; `self.iteration` counts it.
+        """
+        for micro_batches in batches:
+            while self.iteration - self.stage_start >= self.stages[self.stage_index].iterations:
+                self._enter(self.stage_index + 1)
+            logs = self.step(micro_batches)
+            self.iteration += 1
+            after_step(logs)
+
+    def step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
+        """One optimizer step; returns losses, learning rates and what the method recorded."""
+        self.method.train()
+        generators = [
+            (index, self.method.steps(source.to(self.device), target and target.to(self.device)))
+            for index, source, target in micro_batches
+        ]
+        logs: dict[str, float] = defaultdict(float)
+        touched: dict[str, None] = {}
+        phase = 0
+        while group := self._phase(generators, phase, logs):
+            touched[group] = None
+            phase += 1
+        factor = rate_factor(
+            self.solver, self.iteration - self.stage_start, self.stages[self.stage_index].iterations
+        )
+        for group in touched:
+            optimizer = self.optimizers[group]
+            distributed.sum_gradients(self.parameters[group])
+            set_rates(optimizer, factor)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
+        return dict(logs)
+
+    def _phase(
+        self,
+        generators: list[tuple[int, Iterator[tuple[str, Losses]]]],
+        phase: int,
+        logs: dict[str, float],
+    ) -> str | None:
+        """Runs one phase of every micro-batch; returns its group, None when all are finished."""
+        groups = set()
+        for index, generator in generators:
+            self._reseed(index, phase)
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.solver.PRECISION == "bf16"
+            ):
+                group, losses = next(generator, (None, {}))
+            groups.add(group)
+            if group is not None:
+                self._backward(group, losses)
+            values = {f"loss/{name}": loss.item() for name, loss in losses.items()}
+            for name, value in (values | self.method.pop_records()).items():
+                logs[name] += value / len(generators)
+        if len(groups) != 1:
+            raise RuntimeError(
+                f"{type(self.method).__name__}.steps yields different groups for different "
+                f"micro-batches in phase {phase}: {groups}"
+            )
+        return groups.pop()
+
+    def _backward(self, group: str, losses: Losses) -> None:
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            shown = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+            raise UserError(
+                f"the loss is not finite at iteration {self.iteration + 1} ({shown}): "
+                f"lower SOLVER.{group.upper()}.LR or lengthen SOLVER.WARMUP, and --resume from the "
+                "last checkpoint"
+            )
+        if total.requires_grad:
+            share = 1.0 / self.solver.ACCUMULATE
+            (total * share).backward(inputs=self.parameters[group])
+
+    def _reseed(self, index: int, phase: int) -> None:
+        sequence = np.random.SeedSequence([self.seed, self.iteration, index, phase])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) % 2**63)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything training continues from; holds tensors and plain values only."""
+        return {
+            "iteration": self.iteration,
+            "stage": self.stage_index,
+            "method": self.method.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a `state_dict` of the same method and config."""
+        self.iteration = state["iteration"]
+        self._enter(state["stage"])
+        self.method.load_state_dict(state["method"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])

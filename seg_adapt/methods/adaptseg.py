@@ -1,0 +1,82 @@
+"""AdaptSegNet, single level: Tsai et al., "Learning to Adapt Structured Output Space for Semantic
+Segmentation", CVPR 2018. Equations are those of the paper's §3 and §4."""
+
+from collections.abc import Iterator, Sequence
+
+from fvcore.common.config import CfgNode
+from torch import Tensor
+
+from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.discriminators import ConvDiscriminator
+from shared.domain_losses import DOMAIN_LOSSES, Domain, domain_accuracy
+
+
+@METHODS.register("adaptseg")
+class AdaptSeg(Method):
+    """Makes target predictions look like source predictions to a discriminator of output maps.
+
+    Args:
+        adversarial_weight: λ_adv of Eq. 5.
+        loss: 'bce' (Eqs. 1 and 4) or 'least_squares'.
+        channels: of the discriminator's hidden layers.
+    """
+
+    def __init__(
+        self,
+        segmentor: Segmentor,
+        options: ModelOptions | None = None,
+        *,
+        adversarial_weight: float = 0.001,
+        loss: str = "bce",
+        channels: Sequence[int] = (64, 128, 256, 512),
+    ) -> None:
+        super().__init__(segmentor, options)
+        self.discriminator = ConvDiscriminator(segmentor.num_classes, channels)
+        self.adversarial_weight = adversarial_weight
+        self.domain_loss = DOMAIN_LOSSES.get(loss)
+        self.threshold = 0.0 if loss == "bce" else 0.5
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "AdaptSeg":
+        return cls(
+            segmentor,
+            ModelOptions.from_config(cfg),
+            adversarial_weight=cfg.ADAPTSEG.ADVERSARIAL_WEIGHT,
+            loss=cfg.ADAPTSEG.LOSS,
+            channels=cfg.ADAPTSEG.CHANNELS,
+        )
+
+    def groups(self) -> dict[str, list[dict]]:
+        discriminator = {
+            "params": list(self.discriminator.parameters()),
+            "lr_mult": 1.0,
+            "weight_decay_mult": 1.0,
+        }
+        return {"model": self.segmentor_groups(), "discriminator": [discriminator]}
+
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+        source_logits = self.segmentor(source.images)
+        yield "model", {"seg": self.segmentation_loss(source_logits, source.labels)}
+        source_output = self._output(source_logits.detach(), source)
+
+        target_output = self._output(self.segmentor(target.images), target)
+        fooled = self.domain_loss(self.discriminator(target_output), Domain.SOURCE)
+        yield "model", {"adversarial": self.adversarial_weight * fooled}
+        target_output = target_output.detach()
+
+        source_logits = self.discriminator(source_output)
+        target_logits = self.discriminator(target_output)
+        told_apart = self.domain_loss(source_logits, Domain.SOURCE) + self.domain_loss(
+            target_logits, Domain.TARGET
+        )
+        # Halved as in the released code, so that both of its halves weigh as one loss.
+        yield "discriminator", {"discriminator": told_apart / 2}
+        self.record(
+            "accuracy/domain", domain_accuracy(source_logits, target_logits, self.threshold)
+        )
+
+    def _output(self, logits: Tensor, batch: SourceBatch | TargetBatch) -> Tensor:
+        """Softmax of the logits upsampled to the images: what the discriminator sees (§3.1)."""
+        return self.segmentor.upsample(logits, tuple(batch.images.shape[-2:])).softmax(dim=1)

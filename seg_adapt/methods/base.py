@@ -1,0 +1,152 @@
+"""What a method is: one paper, one file, one module that owns what the paper trains or reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from seg_adapt.data.transforms import IGNORE
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.registry import Registry
+
+METHODS: Registry[type["Method"]] = Registry("method")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training with its own optimizers and schedule.
+
+    Args:
+        name: what the log calls it, and what `Method.enter` gets.
+        iterations: optimizer steps.
+    """
+
+    name: str
+    iterations: int
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What every method does with the segmentor alike.
+
+    Args:
+        backbone_lr_mult, head_lr_mult, bias_lr_mult, bias_decay: see `Segmentor.parameter_groups`.
+        loss_resolution: 'input' upsamples the logits to the labels, 'output' shrinks the labels.
+    """
+
+    backbone_lr_mult: float = 1.0
+    head_lr_mult: float = 10.0
+    bias_lr_mult: float = 1.0
+    bias_decay: bool = True
+    loss_resolution: str = "input"
+
+    @staticmethod
+    def from_config(cfg: CfgNode) -> "ModelOptions":
+        return ModelOptions(
+            backbone_lr_mult=cfg.SOLVER.BACKBONE_LR_MULT,
+            head_lr_mult=cfg.SOLVER.HEAD_LR_MULT,
+            bias_lr_mult=cfg.SOLVER.BIAS_LR_MULT,
+            bias_decay=cfg.SOLVER.BIAS_DECAY,
+            loss_resolution=cfg.LOSS.RESOLUTION,
+        )
+
+
+class Method(nn.Module):
+    """The interface between a paper and the engine.
+
+    The engine back-propagates each phase that `steps` yields into the parameters of that phase's
+    group only, and steps every optimizer once per iteration, after the last phase. A method
+    therefore never calls `backward`, `zero_grad` or `step`, toggles no `requires_grad`, and never
+    yields inside `no_grad`. Terms that share a graph are yielded together.
+    """
+
+    needs_target = True
+
+    def __init__(self, segmentor: Segmentor, options: ModelOptions | None = None) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+        self.options = options or ModelOptions()
+        self._records: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Method":
+        return cls(segmentor, ModelOptions.from_config(cfg))
+
+    def prepare(self) -> None:
+        """Called once before training, resumed or not, when the pre-trained weights are loaded."""
+
+    def stages(self, iterations: int) -> list[Stage]:
+        """What is trained in which order; `iterations` is the experiment's length."""
+        return [Stage("train", iterations)]
+
+    def enter(self, stage: str) -> None:
+        """Called when a stage begins, and again when a run is resumed inside it."""
+
+    def groups(self) -> dict[str, list[dict]]:
+        """Optimizer name to parameter groups `{params, lr_mult, weight_decay_mult}`.
+
+        Every trainable parameter stands in exactly one of them. The optimizer `model` is
+        configured by `SOLVER.MODEL`, and so on.
+        """
+        return {"model": self.segmentor_groups() + self.new_groups(self.new_modules())}
+
+    def new_modules(self) -> list[nn.Module]:
+        """Modules beside the segmentor that are trained with it, as new layers."""
+        return []
+
+    def segmentor_groups(self) -> list[dict]:
+        return self.segmentor.parameter_groups(
+            backbone_lr_mult=self.options.backbone_lr_mult,
+            head_lr_mult=self.options.head_lr_mult,
+            bias_lr_mult=self.options.bias_lr_mult,
+            bias_decay=self.options.bias_decay,
+        )
+
+    def new_groups(self, modules: list[nn.Module]) -> list[dict]:
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            return []
+        lr_mult = self.options.head_lr_mult
+        return [{"params": parameters, "lr_mult": lr_mult, "weight_decay_mult": 1.0}]
+
+    def steps(
+        self, source: SourceBatch, target: TargetBatch | None
+    ) -> Iterator[tuple[str, Losses]]:
+        """The paper's algorithm, top-down: yields (group, losses) phase by phase."""
+        yield "model", self.losses(source, target)
+
+    def losses(self, source: SourceBatch, target: TargetBatch | None) -> Losses:
+        """Weighted losses; enough for a method with one phase."""
+        raise TypeError(f"{type(self).__name__} defines neither losses nor steps")
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (N, C, h, w) of uint8 RGB images (N, 3, H, W)."""
+        return self.segmentor(images)
+
+    def segmentation_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over labelled pixels; 0 where every pixel is ignored.
+
+        Args:
+            logits: (N, C, h, w) at the network's output stride.
+            labels: (N, H, W) train ids, 255 = ignore.
+        """
+        if self.options.loss_resolution == "output":
+            labels = F.interpolate(labels[:, None].float(), logits.shape[-2:], mode="nearest-exact")
+            labels = labels[:, 0].long()
+        else:
+            logits = self.segmentor.upsample(logits, tuple(labels.shape[-2:]))
+        total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
+        return total / (labels != IGNORE).sum().clamp(min=1)
+
+    def record(self, name: str, value: Tensor | float) -> None:
+        """Logs a value that is not a loss, such as `accuracy/domain`."""
+        self._records[name] = torch.as_tensor(value).detach()
+
+    def pop_records(self) -> dict[str, float]:
+        """What was recorded since the last call."""
+        records, self._records = self._records, {}
+        return {name: value.item() for name, value in records.items()}

@@ -1,0 +1,194 @@
+"""ROAD: Chen, Li & Van Gool, "ROAD: Reality Oriented Adaptation for Semantic Segmentation of Urban
+Scenes", CVPR 2018. Equation and section numbers are the paper's."""
+
+from dataclasses import dataclass
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.structures import Geometry, Losses, SourceBatch, TargetBatch
+from shared.discriminators import RegionDiscriminators, region_index
+from shared.domain_losses import Domain, domain_accuracy, domain_bce
+from shared.errors import UserError
+from shared.grad_reverse import grad_reverse
+
+
+@dataclass(frozen=True)
+class RoadOptions:
+    """ROAD's own keys; see `seg_adapt/config.py` for their meaning."""
+
+    distillation: str = "target"
+    distillation_weight: float = 0.1
+    spatial: bool = True
+    spatial_weight: float = 0.01
+    lambda_on: str = "grl"
+    regions: tuple[int, int] = (3, 3)
+    reduction: str = "per_domain"
+    hidden: int = 512
+    feature_stage: str = ""
+
+    def __post_init__(self) -> None:
+        choices = {
+            "DISTILLATION": (self.distillation, ("target", "source", "none")),
+            "LAMBDA_ON": (self.lambda_on, ("grl", "loss")),
+            "REDUCTION": (self.reduction, ("per_domain", "pooled")),
+        }
+        for key, (value, known) in choices.items():
+            if value not in known:
+                raise UserError(f"ROAD.{key} is '{value}', expected one of {', '.join(known)}")
+        if len(self.regions) != 2 or min(self.regions) < 1:
+            raise UserError(f"ROAD.REGIONS must be [rows, columns] >= 1, got {list(self.regions)}")
+
+
+@METHODS.register("road")
+class Road(Method):
+    """Target guided distillation (§3.1) and spatial-aware adaptation (§3.2): Eq. 5."""
+
+    def __init__(
+        self,
+        segmentor: Segmentor,
+        options: ModelOptions | None = None,
+        road: RoadOptions | None = None,
+        *,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__(segmentor, options)
+        self.road = road or RoadOptions()
+        self.pretrained = pretrained
+        self.feature_stage = self.road.feature_stage or segmentor.feature_stage
+        self.teacher: nn.Module | None = None
+        self.classifiers: RegionDiscriminators | None = None
+        if self.road.spatial:
+            rows, columns = self.road.regions
+            channels = segmentor.channels[self.feature_stage]
+            self.classifiers = RegionDiscriminators(channels, rows * columns, self.road.hidden)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Road":
+        road = RoadOptions(
+            distillation=cfg.ROAD.DISTILLATION,
+            distillation_weight=cfg.ROAD.DISTILLATION_WEIGHT,
+            spatial=cfg.ROAD.SPATIAL,
+            spatial_weight=cfg.ROAD.SPATIAL_WEIGHT,
+            lambda_on=cfg.ROAD.LAMBDA_ON,
+            regions=tuple(cfg.ROAD.REGIONS),
+            reduction=cfg.ROAD.REDUCTION,
+            hidden=cfg.ROAD.HIDDEN,
+            feature_stage=cfg.ROAD.FEATURE_STAGE,
+        )
+        options = ModelOptions.from_config(cfg)
+        return cls(segmentor, options, road, pretrained=bool(cfg.MODEL.WEIGHTS))
+
+    def prepare(self) -> None:
+        """The teacher is the network as it was before training on the source (§3.1)."""
+        if self.road.distillation == "none":
+            return
+        if not self.pretrained:
+            raise UserError(
+                "ROAD distils from a network pre-trained on real images, but MODEL.WEIGHTS "
+                "is empty: name a weight file, or set ROAD.DISTILLATION none"
+            )
+        self.teacher = self.segmentor.frozen_copy(self.feature_stage)
+
+    def new_modules(self) -> list[nn.Module]:
+        return [self.classifiers] if self.classifiers is not None else []
+
+    def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
+        source_features, source_logits = self.segmentor.features_and_logits(
+            source.images, self.feature_stage
+        )
+        target_features = self.segmentor.run(target.images, until=self.feature_stage)
+        losses = {"seg": self.segmentation_loss(source_logits, source.labels)}
+        if self.road.distillation != "none":
+            imitate = {
+                "target": (target_features, target.images),
+                "source": (source_features, source.images),
+            }
+            features, images = imitate[self.road.distillation]
+            with torch.no_grad():
+                taught = self.teacher(images)
+            losses["distillation"] = self.road.distillation_weight * distillation_loss(
+                features, taught
+            )
+        if self.road.spatial:
+            losses["spatial"] = self._spatial_loss(
+                source_features, source.geometry, target_features, target.geometry
+            )
+        return losses
+
+    def _spatial_loss(
+        self,
+        source_features: Tensor,
+        source_geometry: Geometry,
+        target_features: Tensor,
+        target_geometry: Geometry,
+    ) -> Tensor:
+        on_gradient = self.road.lambda_on == "grl"
+        coefficient = self.road.spatial_weight if on_gradient else 1.0
+        source_logits, target_logits = (
+            self.classifiers(grad_reverse(features, coefficient), self.regions(features, geometry))
+            for features, geometry in (
+                (source_features, source_geometry),
+                (target_features, target_geometry),
+            )
+        )
+        loss, shared = spatial_loss(source_logits, target_logits, self.road.reduction)
+        accuracy = domain_accuracy(torch.cat(source_logits), torch.cat(target_logits))
+        self.record("accuracy/domain", accuracy)
+        self.record("regions/shared", shared / len(source_logits))
+        return loss if on_gradient else self.road.spatial_weight * loss
+
+    def regions(self, features: Tensor, geometry: Geometry) -> Tensor:
+        """The paper's spatial-aware splitting layer (§3.3): region (N, h, w) of each activation."""
+        height, width = features.shape[-2:]
+        device = features.device
+        return region_index(
+            geometry.rows(self.segmentor.input_positions(height).to(device)),
+            geometry.columns(self.segmentor.input_positions(width).to(device)),
+            geometry.height,
+            geometry.width,
+            self.road.regions,
+        )
+
+
+def distillation_loss(features: Tensor, taught: Tensor) -> Tensor:
+    """Eq. 1: mean over positions of ‖x_ij − z_ij‖₂ over channels; not squared.
+
+    In fp32 and by `vector_norm`: every position's gradient has unit norm however small its
+    distance is, so rounding would be amplified, and at x = z it is 0 where √Σd² gives NaN.
+
+    Args:
+        features, taught: (N, C, h, w) of the student and of its pre-trained teacher.
+    """
+    return torch.linalg.vector_norm(features.float() - taught.float(), dim=1).mean()
+
+
+def spatial_loss(
+    source_logits: list[Tensor], target_logits: list[Tensor], reduction: str = "per_domain"
+) -> tuple[Tensor, int]:
+    """Eqs. 2 and 3: the sum over regions of the domain classifiers' cross-entropies.
+
+    A region that holds one domain only is left out: its classifier could only learn a constant.
+
+    Args:
+        source_logits, target_logits: per region the logits (positions,), empty where none.
+        reduction: 'per_domain' weighs both domains alike; 'pooled' averages over all positions.
+
+    Returns:
+        the loss, and how many regions hold both domains.
+    """
+    total = sum(logits.sum() for logits in (*source_logits, *target_logits)) * 0.0
+    shared = 0
+    for source, target in zip(source_logits, target_logits, strict=True):
+        if source.numel() == 0 or target.numel() == 0:
+            continue
+        shared += 1
+        share = 0.5
+        if reduction == "pooled":
+            share = source.numel() / (source.numel() + target.numel())
+        total = total + share * domain_bce(source, Domain.SOURCE)
+        total = total + (1 - share) * domain_bce(target, Domain.TARGET)
+    return total, shared

@@ -1,0 +1,76 @@
+"""What flows between data, methods and engine. A target batch has no field for a label."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+Losses = dict[str, Tensor]
+"""Name to weighted 0-dim loss; their sum is what a phase back-propagates."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where each crop of a batch lies in its original image.
+
+    An image is flipped as a whole, resized, then cropped: coordinates are those of the flipped
+    frame, so a region of the image plane stays where it is under a flip.
+    """
+
+    top: Tensor  # (N,) rows of the resized image above the crop
+    left: Tensor  # (N,) columns of the resized image left of the crop
+    scale_y: Tensor  # (N,) resized height / original height
+    scale_x: Tensor  # (N,) resized width / original width
+    height: Tensor  # (N,) original height in pixels
+    width: Tensor  # (N,) original width in pixels
+
+    def rows(self, positions: Tensor) -> Tensor:
+        """Original vertical coordinate (N, h), in pixels, of crop rows (h,).
+
+        Continuous: pixel p covers [p, p + 1). Rows of padding lie outside [0, height).
+        """
+        return (positions[None] + 0.5 + self.top[:, None]) / self.scale_y[:, None]
+
+    def columns(self, positions: Tensor) -> Tensor:
+        """Original horizontal coordinate (N, w), in pixels, of crop columns (w,)."""
+        return (positions[None] + 0.5 + self.left[:, None]) / self.scale_x[:, None]
+
+    def to(self, device: torch.device) -> "Geometry":
+        return Geometry(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    @staticmethod
+    def stack(geometries: list["Geometry"]) -> "Geometry":
+        """One geometry of N images from N 0-dim ones."""
+        return Geometry(
+            **{
+                f.name: torch.stack([getattr(g, f.name) for g in geometries])
+                for f in fields(Geometry)
+            }
+        )
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """Unlabelled images of the target domain."""
+
+    images: Tensor  # (N, 3, H, W) uint8 RGB
+    geometry: Geometry
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "TargetBatch":
+        return TargetBatch(self.images.to(device), self.geometry.to(device), self.names)
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Labelled images of the source domain."""
+
+    images: Tensor  # (N, 3, H, W) uint8 RGB
+    labels: Tensor  # (N, H, W) int64 train ids, 255 = ignore
+    geometry: Geometry
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "SourceBatch":
+        return SourceBatch(
+            self.images.to(device), self.labels.to(device), self.geometry.to(device), self.names
+        )

@@ -1,0 +1,144 @@
+"""Trains, adapts and evaluates a segmentation model. Without a config: the toy pair game → real."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    from shared.cli import run
+except ModuleNotFoundError:
+    sys.exit("not installed: run `pip install -e .` in the repository, or use its Makefile")
+
+from fvcore.common.config import CfgNode
+
+from seg_adapt.config import defaults
+from seg_adapt.engine.run import Run
+from seg_adapt.methods import METHODS
+from shared import distributed
+from shared.config import load_config
+from shared.errors import MissingFileError, UserError
+from shared.events import read_metrics
+
+TOY_CONFIG = Path(__file__).parents[1] / "configs" / "toy.yaml"
+TOY_NOTICE = (
+    "no --config-file: the toy default, game → real (made on the spot). "
+    "GTA5 → Cityscapes: python seg_adapt/train.py --config-file configs/road_gta5.yaml"
+)
+BASELINE_METHOD = "source_only"
+
+logger = logging.getLogger(__name__)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="methods: " + ", ".join(METHODS),
+    )
+    parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
+    parser.add_argument(
+        "--config-file", type=Path, metavar="FILE", help="an experiment of configs/"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: runs/<config>/<method>"
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="RUN",
+        help=f"run to compare with; default: the {BASELINE_METHOD} run beside the output",
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="score the last checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="build all, check the data, stop")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="e.g. SOLVER.BATCH_SIZE 2"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        _main(args)
+    finally:
+        distributed.shut_down()
+    return 0
+
+
+def _main(args: argparse.Namespace) -> None:
+    if args.config_file is None:
+        logger.info(TOY_NOTICE)
+    cfg = configure(args, args.method)
+    folder = Path(cfg.OUTPUT)
+    baseline = _baseline(args, cfg)
+    fresh = not (args.resume or args.eval_only or args.dry_run)
+    if fresh and (folder / "checkpoints").exists():
+        raise UserError(
+            f"{folder} already holds a run: --resume continues it, --output names another folder"
+        )
+    if args.config_file is None and fresh and baseline is None and cfg.METHOD != BASELINE_METHOD:
+        baseline = folder.with_name(BASELINE_METHOD)
+        logger.info("first the baseline without adaptation: %s", baseline)
+        cfg.defrost()
+        base_cfg = cfg.clone()
+        base_cfg.METHOD, base_cfg.OUTPUT = BASELINE_METHOD, str(baseline)
+        Run(base_cfg, baseline).train()
+    run_ = Run(cfg, folder, baseline=baseline)
+    if args.dry_run:
+        run_.check()
+        print("dry run: model, weights and data are in order; nothing was trained")
+        return
+    if args.resume or args.eval_only:
+        run_.resume(required=args.eval_only)
+    scores = run_.evaluate() if args.eval_only else run_.train()
+    if distributed.is_main():
+        print(summary(scores, cfg.METHOD, folder, baseline))
+
+
+def configure(args: argparse.Namespace, method: str | None) -> CfgNode:
+    """The config of the experiment, with its method and its folder filled in."""
+    path = args.config_file or TOY_CONFIG
+    overrides = list(args.overrides)
+    if method is not None:
+        METHODS.get(method)
+        overrides = ["METHOD", method, *overrides]
+    cfg = load_config(defaults(), path, overrides)
+    METHODS.get(cfg.METHOD)
+    cfg.defrost()
+    cfg.OUTPUT = str(args.output or cfg.OUTPUT or Path("runs") / path.stem / cfg.METHOD)
+    cfg.freeze()
+    return cfg
+
+
+def _baseline(args: argparse.Namespace, cfg: CfgNode) -> Path | None:
+    if args.baseline is not None:
+        if not args.baseline.is_dir():
+            raise MissingFileError(f"no run '{args.baseline}' to compare with (--baseline)")
+        return args.baseline
+    beside = Path(cfg.OUTPUT).with_name(BASELINE_METHOD)
+    finished = any(event["kind"] == "eval" for event in read_metrics(beside))
+    return beside if cfg.METHOD != BASELINE_METHOD and finished else None
+
+
+def summary(scores: dict, method: str, folder: Path, baseline: Path | None) -> str:
+    """One line a result: mIoU by our count and by the official script, and the baseline's."""
+
+    def line(name: str, result: dict) -> str:
+        official = result.get("official")
+        by_script = f", official script {official['miou']:.2f}" if official else ""
+        return (
+            f"{name}: mIoU {result['miou']:.2f}{by_script} ({result['dataset']}, last checkpoint)"
+        )
+
+    lines = []
+    if baseline is not None:
+        before = [event for event in read_metrics(baseline) if event["kind"] == "eval"]
+        lines += [line(baseline.name, event) for event in before[-1:]]
+    return "\n".join([*lines, line(method, scores), f"report: {folder / 'report.html'}"])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,85 @@
+"""Experiment files: fvcore's CfgNode, `_BASE_`, `KEY VALUE` overrides, no unknown keys."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from fvcore.common.config import CfgNode
+
+from shared.errors import MissingFileError, UserError
+from shared.registry import nearest
+
+
+def load_config(
+    defaults: CfgNode, path: str | Path | None = None, overrides: Sequence[str] = ()
+) -> CfgNode:
+    """A frozen copy of `defaults`, updated by a YAML file and then by `KEY VALUE` pairs.
+
+    Raises:
+        MissingFileError: `path` does not exist.
+        UserError: a key that `defaults` lacks, a value of another type, or an odd override list.
+    """
+    cfg = defaults.clone()
+    if path is not None:
+        path = Path(path)
+        if not path.is_file():
+            raise MissingFileError(
+                f"no config file '{path}' (looked in {path.absolute().parent}); "
+                "the experiments are in configs/"
+            )
+        _merge_file(cfg, path)
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        _merge_pairs(cfg, [key, value], "the command line")
+    cfg.freeze()
+    return cfg
+
+
+def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
+    """`{"SOLVER.MODEL.LR": 2.5e-4, …}`, in declaration order."""
+    flat: dict[str, object] = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _merge_file(cfg: CfgNode, path: Path) -> None:
+    try:
+        loaded = CfgNode.load_yaml_with_base(str(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    except FileNotFoundError as error:
+        raise MissingFileError(f"_BASE_ of {path} not found: {error.filename}") from error
+    pairs = [item for pair in flatten(CfgNode(loaded)).items() for item in pair]
+    _merge_pairs(cfg, pairs, str(path))
+
+
+def _merge_pairs(cfg: CfgNode, pairs: Sequence[object], where: str) -> None:
+    known = flatten(cfg)
+    for key in pairs[::2]:
+        if key not in known:
+            raise UserError(
+                f"unknown key '{key}' in {where}: {nearest(str(key), known)}"
+                "every key is explained where its default is declared"
+            )
+    merged: list[object] = []
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        merged += [key, _whole_as_float(value, known[key])]
+    try:
+        cfg.merge_from_list(merged)
+    except ValueError as error:
+        raise UserError(f"wrong value in {where}: {error}") from error
+
+
+def _whole_as_float(value: object, default: object) -> object:
+    """`1` for a key whose default is `1.0` is meant as a float; yacs refuses it."""
+    if isinstance(default, float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return value
+    return value

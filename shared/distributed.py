@@ -1,0 +1,71 @@
+"""torchrun's environment: rank, world size, gradient averaging. One process needs none of it."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def initialise(device: torch.device) -> None:
+    """Joins the process group of `torchrun`, where there is one (gloo on the CPU, NCCL on GPUs)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def shut_down() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def sum_gradients(parameters: Sequence[Tensor]) -> None:
+    """Adds up the gradients of all processes, in place; one collective, whatever was skipped here.
+
+    A loss that is constant on this rank (everything ignored) may not be on another. A parameter
+    that has a gradient nowhere keeps none, so that an optimizer skips it as in a single process.
+    """
+    if world_size() == 1:
+        return
+    present = torch.tensor([float(p.grad is not None) for p in parameters])
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([present.to(gradients[0].device), *(g.reshape(-1).float() for g in gradients)])
+    dist.all_reduce(flat)
+    present, flat = flat[: len(parameters)], flat[len(parameters) :]
+    parts = flat.split([p.numel() for p in parameters])
+    for parameter, has_gradient, part in zip(parameters, present.tolist(), parts, strict=True):
+        if has_gradient:
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+
+def mean_scalars(values: dict[str, float]) -> dict[str, float]:
+    """Mean over processes of each value; keys must agree between processes."""
+    if world_size() == 1:
+        return values
+    packed = torch.tensor([values[key] for key in sorted(values)], dtype=torch.float64)
+    dist.all_reduce(packed)
+    return dict(zip(sorted(values), (packed / world_size()).tolist(), strict=True))
+
+
+def sum_tensor(tensor: Tensor) -> Tensor:
+    """Sum over processes, in place; for counts such as a confusion matrix."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor

@@ -1,0 +1,174 @@
+"""Image and label files to tensors; ids in label files are never read as colours.
+
+Pillow decodes: damaged files raise there, and palettes keep their indices. OpenCV reads the one
+kind that Pillow cannot, 16-bit RGB.
+"""
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from shared.errors import MissingFileError, UserError
+from shared.registry import nearest
+
+ENCODINGS = ("index", "synthia")
+
+_PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_COLOR_TYPES = {
+    _GREY: "grey",
+    _RGB: "RGB",
+    _PALETTE: "palette",
+    _GREY_ALPHA: "grey + alpha",
+    _RGB_ALPHA: "RGB + alpha",
+}
+
+
+@dataclass(frozen=True)
+class PngHeader:
+    """A PNG's IHDR chunk; `color_type` as in the PNG specification."""
+
+    height: int
+    width: int
+    bit_depth: int
+    color_type: int
+
+    def __str__(self) -> str:
+        kind = _COLOR_TYPES.get(self.color_type, "unknown")
+        return f"{self.bit_depth}-bit {kind} PNG, {self.width}×{self.height}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(f"no file {path}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _damaged(path: str | Path) -> UserError:
+    return UserError(f"{path} is damaged or no image; download or write it again")
+
+
+def _decode(data: bytes, path: Path, mode: str | None = None) -> np.ndarray:
+    """(H, W) or (H, W, channels), converted to Pillow's `mode` where one is given."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if mode == "RGB" and image.mode.startswith("I"):
+                # Pillow would clip 16-bit grey instead of scaling it.
+                high_byte = (np.array(image) >> 8).astype(np.uint8)
+                return np.repeat(high_byte[..., None], 3, axis=2)
+            return np.array(image if mode in (None, image.mode) else image.convert(mode))
+    except (OSError, SyntaxError, ValueError):
+        raise _damaged(path) from None
+
+
+def read_image(path: str | Path) -> torch.Tensor:
+    """An image as RGB: grey is repeated, alpha dropped, 16-bit samples keep their high byte.
+
+    Returns:
+        (3, H, W) uint8, channels last in memory.
+    """
+    path = Path(path)
+    return torch.from_numpy(_decode(_read(path), path, "RGB")).permute(2, 0, 1)
+
+
+def _read_index(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
+    if header.color_type == _PALETTE or (header.color_type == _GREY and header.bit_depth == 8):
+        return torch.from_numpy(_decode(data, path))
+    if header.color_type in (_RGB, _RGB_ALPHA):
+        hint = "it looks like a colour picture of the labels: use the file that holds the class ids"
+    elif header.color_type == _GREY and header.bit_depth == 16:
+        hint = "it looks like instance ids: use the file that holds the class ids"
+    else:
+        hint = "save the class ids as 8-bit grey"
+    raise UserError(f"label {path} is a {header}, expected 8-bit grey or palette; {hint}")
+
+
+def _read_synthia(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
+    if header.color_type in (_GREY, _PALETTE):
+        labels = _read_index(data, path, header)
+    elif header.color_type == _RGB and header.bit_depth == 16:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise _damaged(path)
+        classes = pixels[..., 2]
+        if classes.max() > 255:
+            raise UserError(
+                f"label {path} holds class id {classes.max()} in its red channel, expected 0 to "
+                "22; use SYNTHIA's GT/LABELS"
+            )
+        labels = torch.from_numpy(classes.astype(np.uint8))
+    else:
+        raise UserError(
+            f"label {path} is a {header}, expected SYNTHIA's 16-bit RGB (class in red) or 8-bit "
+            "class ids; use GT/LABELS, not GT/COLOR"
+        )
+    if not labels.any():
+        raise UserError(
+            f"label {path} holds nothing but class 0 (void), as it does after 16-bit labels were "
+            "saved by an 8-bit reader; use SYNTHIA's original GT/LABELS"
+        )
+    return labels
+
+
+def read_labels(path: str | Path, encoding: str) -> torch.Tensor:
+    """The raw class ids of a label PNG.
+
+    Args:
+        encoding: "index" (8-bit grey, or palette whose index is the id) or "synthia" (16-bit RGB,
+            red = class, green = instance; or ids already extracted into 8 bits).
+
+    Returns:
+        (H, W) uint8.
+    """
+    path = Path(path)
+    if encoding not in ENCODINGS:
+        raise UserError(
+            f"unknown label encoding '{encoding}': {nearest(encoding, ENCODINGS)}"
+            f"available: {', '.join(ENCODINGS)}"
+        )
+    data = _read(path)
+    if not data.startswith(_PNG_START) or len(data) < 33:
+        raise UserError(f"label {path} is no PNG or cut short; expected a PNG of class ids")
+    width, height, bit_depth, color_type = struct.unpack_from(">IIBB", data, len(_PNG_START))
+    header = PngHeader(height, width, bit_depth, color_type)
+    return (_read_synthia if encoding == "synthia" else _read_index)(data, path, header)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) from the file's header; no pixel is decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise MissingFileError(f"no file {path}") from None
+    except OSError:
+        raise _damaged(path) from None
+
+
+def write_png(path: str | Path, array: np.ndarray) -> None:
+    """Write a PNG; no reader ever sees half of it.
+
+    Args:
+        array: uint8, (H, W) for ids or (H, W, 3) for RGB.
+    """
+    path = Path(path)
+    if array.dtype != np.uint8 or not (array.ndim == 2 or array.shape[2:] == (3,)):
+        raise UserError(
+            f"cannot write {path}: got {array.dtype} of shape {array.shape}, expected uint8 (H, W) "
+            "or (H, W, 3)"
+        )
+    data = cv2.imencode(".png", array if array.ndim == 2 else array[..., ::-1])[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data.tobytes())
+    part.replace(path)

@@ -1,0 +1,246 @@
+"""What the numbers in a label file mean, and the class spaces that models predict.
+
+A data set has one table, raw id → class name. A label space is an ordered list of class names; its
+train ids are the positions in that list, and 255 is "ignore". The rest is composed from both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from shared.errors import UserError
+from shared.registry import Registry
+
+IGNORE = 255
+
+# In train-id order.
+_CITYSCAPES_COLORS = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+CITYSCAPES_19 = tuple(_CITYSCAPES_COLORS)
+# SYNTHIA holds no pixel of terrain, truck and train; most papers that start from it also report a
+# mean without wall, fence and pole.
+CITYSCAPES_16 = tuple(c for c in CITYSCAPES_19 if c not in {"terrain", "truck", "train"})
+CITYSCAPES_13 = tuple(c for c in CITYSCAPES_16 if c not in {"wall", "fence", "pole"})
+
+# cityscapesScripts, helpers/labels.py. The licence plate's id, -1, is 255 in an 8-bit file.
+_CITYSCAPES = {
+    0: "unlabeled",
+    1: "ego vehicle",
+    2: "rectification border",
+    3: "out of roi",
+    4: "static",
+    5: "dynamic",
+    6: "ground",
+    7: "road",
+    8: "sidewalk",
+    9: "parking",
+    10: "rail track",
+    11: "building",
+    12: "wall",
+    13: "fence",
+    14: "guard rail",
+    15: "bridge",
+    16: "tunnel",
+    17: "pole",
+    18: "polegroup",
+    19: "traffic light",
+    20: "traffic sign",
+    21: "vegetation",
+    22: "terrain",
+    23: "sky",
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    29: "caravan",
+    30: "trailer",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
+    255: "license plate",
+}
+_GTA5 = {i: name for i, name in _CITYSCAPES.items() if i != IGNORE} | {34: "license plate"}
+_SYNTHIA = {
+    0: "void",
+    1: "sky",
+    2: "building",
+    3: "road",
+    4: "sidewalk",
+    5: "fence",
+    6: "vegetation",
+    7: "pole",
+    8: "car",
+    9: "traffic sign",
+    10: "person",
+    11: "bicycle",
+    12: "motorcycle",
+    13: "parking",
+    14: "road work",
+    15: "traffic light",
+    16: "terrain",
+    17: "rider",
+    18: "truck",
+    19: "bus",
+    20: "train",
+    21: "wall",
+    22: "lane marking",
+}
+# The video sequences share ids 1 to 11 and 15 with SYNTHIA-RAND, but their id 12 is lane marking.
+# Id 11 is called cyclist there; the literature counts it as bicycle.
+_SYNTHIA_SEQS = {i: _SYNTHIA[i] for i in (*range(12), 15)} | {12: "lane marking"}
+
+# Data set name → {raw id: class name}; ids that are not listed are ignored.
+ID_TABLES: Registry[Mapping[int, str]] = Registry("label table")
+ID_TABLES.add("cityscapes", _CITYSCAPES)
+ID_TABLES.add("gta5", _GTA5)
+ID_TABLES.add("synthia", _SYNTHIA)
+ID_TABLES.add("synthia_seqs", _SYNTHIA_SEQS)
+ID_TABLES.add("bdd100k", dict(enumerate(CITYSCAPES_19)))
+
+_SYNTHIA_SEQS_COLORS = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "road": (128, 64, 128),
+    "sidewalk": (0, 0, 192),
+    "fence": (64, 64, 128),
+    "vegetation": (128, 128, 0),
+    "pole": (192, 192, 128),
+    "car": (64, 0, 128),
+    "traffic sign": (192, 128, 128),
+    "person": (64, 64, 0),
+    "bicycle": (0, 128, 192),
+    "lane marking": (0, 172, 0),
+    "traffic light": (0, 128, 128),
+}
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes a model predicts, in the order of its outputs.
+
+    Attributes:
+        classes: class name per train id.
+        colors: RGB per train id, 0 to 255.
+        label_ids: Cityscapes label id per train id; None where the official script does not apply.
+        protocols: name of a published mean → the classes it averages.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    label_ids: tuple[int, ...] | None
+    protocols: Mapping[str, tuple[str, ...]] = field(hash=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+def _cityscapes_space(name: str, classes: tuple[str, ...], protocols: dict) -> LabelSpace:
+    ids = {class_name: i for i, class_name in _CITYSCAPES.items()}
+    colors = tuple(_CITYSCAPES_COLORS[c] for c in classes)
+    return LabelSpace(name, classes, colors, tuple(ids[c] for c in classes), protocols)
+
+
+LABEL_SPACES: Registry[LabelSpace] = Registry("label space")
+LABEL_SPACES.add(
+    "cityscapes19", _cityscapes_space("cityscapes19", CITYSCAPES_19, {"19": CITYSCAPES_19})
+)
+LABEL_SPACES.add(
+    "cityscapes16",
+    _cityscapes_space("cityscapes16", CITYSCAPES_16, {"16": CITYSCAPES_16, "13": CITYSCAPES_13}),
+)
+LABEL_SPACES.add(
+    "synthia_seqs13",
+    LabelSpace(
+        "synthia_seqs13",
+        tuple(_SYNTHIA_SEQS_COLORS),
+        tuple(_SYNTHIA_SEQS_COLORS.values()),
+        None,
+        {"seqs13": tuple(_SYNTHIA_SEQS_COLORS)},
+    ),
+)
+
+
+def label_space(space: str | LabelSpace) -> LabelSpace:
+    """The space of that name; a `LabelSpace` passes through."""
+    return LABEL_SPACES.get(space) if isinstance(space, str) else space
+
+
+def lookup_table(dataset: str, space: str | LabelSpace) -> np.ndarray:
+    """Raw id → train id.
+
+    Args:
+        dataset: name of an id table (`ID_TABLES`).
+
+    Returns:
+        (256,) uint8; 255 for every id whose class the space does not hold.
+    """
+    space = label_space(space)
+    table = np.full(256, IGNORE, np.uint8)
+    for raw_id, class_name in ID_TABLES.get(dataset).items():
+        if class_name in space.classes:
+            table[raw_id] = space.classes.index(class_name)
+    return table
+
+
+def to_label_ids(space: str | LabelSpace) -> np.ndarray:
+    """Train id → Cityscapes label id, as the official script reads them.
+
+    Returns:
+        (256,) uint8; 0 (unlabeled) for 255 and for whatever is no train id.
+    """
+    space = label_space(space)
+    if space.label_ids is None:
+        raise UserError(
+            f"label space '{space.name}' has no Cityscapes label ids: the official Cityscapes "
+            "script does not apply; report the confusion matrix's scores"
+        )
+    table = np.zeros(256, np.uint8)
+    table[: space.num_classes] = space.label_ids
+    return table
+
+
+def remap(labels: torch.Tensor, table: np.ndarray) -> torch.Tensor:
+    """`table[labels]` for uint8 labels of any shape.
+
+    PyTorch would need the labels as int64 (a uint8 index is a mask there): seven times the time.
+    """
+    return torch.from_numpy(np.take(table, labels.numpy()))
+
+
+def encode_colors(labels: np.ndarray | torch.Tensor, space: str | LabelSpace) -> np.ndarray:
+    """A picture of a label map.
+
+    Args:
+        labels: (H, W) train ids.
+
+    Returns:
+        (H, W, 3) uint8 RGB; black where `labels` holds no train id of the space.
+    """
+    space = label_space(space)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: space.num_classes] = space.colors
+    return palette[np.asarray(labels)]

@@ -1,0 +1,177 @@
+"""Renders toy data sets into their layouts, over processes; an interrupted run can go on."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from shared.errors import UserError
+from shared.toy import render
+from shared.toy.layouts.base import LAYOUTS, Frame
+from shared.toy.layouts.manifest import Plan, Size, write_atomically
+
+Job = tuple[Path, str, Frame, int, int, int]
+# A process takes as long to start as some twenty frames take to make.
+FRAMES_PER_WORKER = 24
+
+
+def make_toy(
+    root: Path,
+    layouts: Sequence[str],
+    *,
+    count: int,
+    val_count: int,
+    seed: int = 0,
+    height: int = 256,
+    width: int = 512,
+    workers: int = 0,
+    progress: bool = True,
+    force: bool = False,
+) -> None:
+    """Writes toy data sets below `root / "toy"`; finishes what an interrupted run began.
+
+    The same parameters give the same files, whatever the number of workers.
+
+    Args:
+        layouts: names in `LAYOUTS`; those that they need are made as well.
+        count: training frames of each data set (of each season in SYNTHIA-SEQS).
+        val_count: test frames of each data set that has a test split.
+        workers: processes; 1 renders in this one, 0 takes what the machine and the work allow.
+        force: replace layouts that were made before; otherwise other parameters than theirs are a
+            UserError.
+    """
+    plans = _plans(root, layouts, Size(count, val_count, seed, height, width))
+    _make(plans, workers, progress, force)
+
+
+def ensure_toy(
+    root: Path,
+    layouts: Sequence[str],
+    *,
+    count: int,
+    val_count: int,
+    seed: int = 0,
+    height: int = 256,
+    width: int = 512,
+    workers: int = 0,
+    progress: bool = True,
+) -> bool:
+    """`make_toy` where something is missing; False where all was there."""
+    plans = _plans(root, layouts, Size(count, val_count, seed, height, width))
+    return _make(plans, workers, progress, force=False)
+
+
+def _plans(root: Path, layouts: Sequence[str], size: Size) -> list[Plan]:
+    if not layouts:
+        raise UserError(f"toy data: no layout named; available: {', '.join(LAYOUTS)}")
+    names: dict[str, None] = {}
+    for name in layouts:
+        names.update(dict.fromkeys((*LAYOUTS.get(name).needs, name)))
+    for name in LAYOUTS:
+        # What shows the same scenes in another way has to change with them.
+        if names.keys() & set(LAYOUTS.get(name).needs) and Plan(name, Path(root), size).existing():
+            names[name] = None
+    return [Plan(name, Path(root), size) for name in names]
+
+
+def _make(plans: Sequence[Plan], workers: int, progress: bool, force: bool) -> bool:
+    todo = list(plans) if force else [plan for plan in plans if not plan.complete()]
+    for plan in todo:
+        plan.check(force=force)
+    for plan in todo:
+        if force:
+            plan.remove()
+        plan.begin()
+    jobs = [job for plan in todo for job in _missing(plan)]
+    total = sum(len(plan.frames) for plan in todo)
+    with tqdm(
+        total=total,
+        initial=total - len(jobs),
+        desc="toy data",
+        unit="frame",
+        disable=not progress or not jobs,
+    ) as bar:
+        for _ in _run(jobs, workers):
+            bar.update()
+    for plan in todo:
+        for file, content in plan.lists.items():
+            write_atomically(plan.folder / file, content)
+        plan.finish()
+    return bool(todo)
+
+
+def _missing(plan: Plan) -> Iterator[Job]:
+    size = plan.size
+    for frame in plan.frames:
+        if not all((plan.folder / file).is_file() for file in plan.layout.files(frame)):
+            yield plan.folder, plan.name, frame, size.seed, size.height, size.width
+
+
+def _make_frame(job: Job) -> None:
+    folder, name, frame, seed, height, width = job
+    renderer = partial(render, seed=seed, height=height, width=width)
+    for file, content in LAYOUTS.get(name).encode(frame, renderer).items():
+        write_atomically(folder / file, content)
+
+
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[None]:
+    """Makes all frames; yields once after each."""
+    workers = _worker_count(workers, len(jobs))
+    if workers == 1:
+        with _one_cv2_thread():
+            for job in jobs:
+                yield _make_frame(job)
+        return
+    # Forking a process that runs PyTorch's threads can deadlock.
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, spawn, _start_worker) as pool:
+            yield from pool.map(_make_frame, jobs, chunksize=4)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "toy data: a worker process ended too early; it may lack memory, or the calling script "
+            "its `if __name__ == '__main__':`; use fewer workers (1 needs no process); what is "
+            "written stays, the next run goes on from there"
+        ) from error
+
+
+def _worker_count(workers: int, jobs: int) -> int:
+    if workers < 0:
+        raise UserError(f"toy data: got {workers} workers, expected 1 or more, or 0 for automatic")
+    if workers == 0:
+        affinity = getattr(os, "sched_getaffinity", None)
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        workers = min(cores, jobs // FRAMES_PER_WORKER)
+    return max(1, min(workers, jobs))
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    # Ctrl-C reaches the whole process group; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this, the workers of a killed parent wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextmanager
+def _one_cv2_thread() -> Iterator[None]:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)

@@ -1,0 +1,346 @@
+import math
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from seg_adapt.models.aspp import ASPP
+from seg_adapt.models.build import build_classifier, build_segmentor
+from seg_adapt.models.preprocessing import Preprocessing
+from seg_adapt.models.resnet import resnet_stages
+from seg_adapt.models.segmentor import Segmentor
+from shared.errors import UserError
+
+ARCHITECTURES = ("resnet18", "resnet50", "resnet101", "vgg16", "vgg16_fc7_d4")
+ALIGNED = ("resnet18", "resnet50", "resnet101", "vgg16")
+
+
+def thin(architecture: str = "resnet18", **options) -> Segmentor:
+    torch.manual_seed(0)
+    return build_segmentor(architecture=architecture, num_classes=5, width=1 / 16, **options)
+
+
+def noise(height: int = 40, width: int = 56) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "image", "output"),
+    [
+        (ALIGNED, (512, 1024), (65, 129)),
+        (ALIGNED, (321, 321), (41, 41)),
+        (ALIGNED, (720, 1280), (91, 161)),
+        (("vgg16_fc7_d4",), (512, 1024), (64, 128)),
+        (("resnet101",), (730, 730), (92, 92)),
+    ],
+)
+def test_output_sizes(architectures, image, output):
+    for architecture in architectures:
+        with torch.device("meta"):
+            segmentor = build_segmentor(architecture=architecture, num_classes=19)
+            logits = segmentor(torch.empty(1, 3, *image, dtype=torch.uint8))
+        assert logits.shape == (1, 19, *output), architecture
+        assert segmentor.upsample(logits, image).shape == (1, 19, *image)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_cut_equals_the_whole(architecture):
+    segmentor = thin(architecture).eval()
+    images = noise()
+    whole = segmentor(images)
+    assert set(segmentor.stages) <= set(segmentor.cuts)
+    for cut in segmentor.cuts:
+        features = segmentor.run(images, until=cut)
+        kept = features.clone()
+        assert features.shape[1] == segmentor.channels_at(cut), cut
+        assert torch.equal(segmentor.run(features, after=cut), whole), cut
+        assert torch.equal(features, kept), f"{cut}: the feature was overwritten"
+        both = segmentor.features_and_logits(images, cut)
+        assert torch.equal(both[0], features) and torch.equal(both[1], whole)
+
+
+def test_a_cut_between_residual_blocks():
+    segmentor = thin("resnet50").eval()
+    features = segmentor.run(noise(), until="layer4.1")
+    last = segmentor.stages["layer4"][2]
+    assert torch.equal(last(features), segmentor.run(noise(), until="layer4"))
+    middle = segmentor.run(noise(), until="layer2")
+    assert torch.equal(segmentor.run(middle, after="layer2", until="layer4.1"), features)
+
+
+def test_wrong_cuts_name_the_right_ones():
+    segmentor = thin()
+    with pytest.raises(UserError, match=r"stem, layer1, layer2, layer3, layer4, head"):
+        segmentor.run(noise(), until="conv5")
+    with pytest.raises(UserError, match=r"layer4\.0, layer4\.1"):
+        segmentor.run(noise(), until="layer4.7")
+    with pytest.raises(UserError, match="before"):
+        segmentor.run(noise(), after="layer3", until="layer2")
+
+
+def _with_average_pools(module: nn.Module) -> None:
+    """Maximum pools route a gradient to one pixel of a window; averages show the window."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.MaxPool2d):
+            pool = nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
+            setattr(module, name, pool)
+        else:
+            _with_average_pools(child)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layout"),
+    [
+        ("resnet18", "torchvision"),
+        ("resnet50", "torchvision"),
+        ("resnet50", "caffe"),
+        ("vgg16", "torchvision"),
+        ("vgg16_fc7_d4", "torchvision"),
+    ],
+)
+def test_output_cells_are_centred_where_the_segmentor_says(architecture, layout):
+    segmentor = thin(architecture, layout=layout).eval().double()
+    _with_average_pools(segmentor)
+    for module in segmentor.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+    images = torch.full((1, 3, 33, 701), 255.0, dtype=torch.float64, requires_grad=True)
+    features = segmentor.run(images, until=segmentor.feature_stage)
+    positions = segmentor.input_positions(features.shape[-1])
+    for cell in (40, 43):
+        gradient = torch.autograd.grad(features[..., cell].sum(), images, retain_graph=True)[0]
+        mass = gradient.abs().sum(dim=(0, 1, 2))
+        assert mass[0] == 0 and mass[-1] == 0, "the receptive field is cut off"
+        centre = (mass * torch.arange(701)).sum() / mass.sum()
+        assert centre.item() == pytest.approx(positions[cell].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vgg16", "vgg16_fc7_d4"])
+def test_parameters_are_grouped_once(architecture):
+    segmentor = thin(architecture, bn_affine=False, freeze_stages=[])
+    groups = segmentor.parameter_groups(
+        backbone_lr_mult=3.0, head_lr_mult=10.0, bias_lr_mult=2.0, bias_decay=False
+    )
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    trainable = {id(p): name for name, p in segmentor.named_parameters() if p.requires_grad}
+    assert len(grouped) == len(set(grouped)) and set(grouped) == set(trainable)
+    for group in groups:
+        for parameter in group["params"]:
+            name = trainable[id(parameter)]
+            new = name.startswith(("stages.head.", "stages.fc."))
+            bias = name.endswith(".bias")
+            assert group["lr_mult"] == (10.0 if new else 3.0) * (2.0 if bias else 1.0), name
+            assert group["weight_decay_mult"] == (0.0 if bias else 1.0), name
+
+
+def test_frozen_stages_are_in_no_group():
+    segmentor = thin(freeze_stages=["stem", "layer1"])
+    frozen = {n.split(".")[1] for n, p in segmentor.named_parameters() if not p.requires_grad}
+    assert frozen == {"stem", "layer1"}
+    with pytest.raises(UserError, match="conv1"):
+        thin(freeze_stages=["conv1"])
+
+
+def test_every_aspp_branch_is_trained():
+    torch.manual_seed(0)
+    head = ASPP(8, 3, rates=(6, 12, 18, 24))
+    features = torch.randn(1, 8, 33, 33)
+    logits = head(features)
+    torch.testing.assert_close(logits, torch.stack([b(features) for b in head.branches]).sum(0))
+    logits.square().mean().backward()
+    assert [branch.dilation[0] for branch in head.branches] == [6, 12, 18, 24]
+    assert all(branch.weight.grad.abs().sum() > 0 for branch in head.branches)
+    assert all(branch.bias.grad.abs().sum() > 0 for branch in head.branches)
+    assert head.branches[3].weight.std().item() == pytest.approx(0.01, rel=0.2)
+
+
+def test_every_aspp_l_branch_is_trained():
+    segmentor = thin("vgg16")
+    segmentor(noise()).square().mean().backward()
+    branches = segmentor.stages["head"].classifier.branches
+    assert len(branches) == 4
+    for branch in branches:
+        assert branch.fc6.weight.grad.abs().sum() > 0 and branch.fc8.weight.grad.abs().sum() > 0
+
+
+def test_aspp_options():
+    assert len(ASPP(4, 2, rates=[6, 12]).branches) == 2
+    assert ASPP(4, 2, bias=False).branches[0].bias is None
+    with pytest.raises(UserError, match="rates"):
+        ASPP(4, 2, rates=[])
+
+
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+
+
+def test_frozen_batch_norm_survives_train():
+    segmentor = thin(bn="frozen")
+    parent = nn.ModuleList([segmentor])
+    parent.eval().train()
+    assert segmentor.stages["head"].training
+    assert not any(norm.training for norm in _norms(segmentor))
+    before = [norm.running_mean.clone() for norm in _norms(segmentor)]
+    segmentor(noise())
+    after = [norm.running_mean for norm in _norms(segmentor)]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_trained_batch_norm_follows_train():
+    segmentor = thin(bn="train")
+    segmentor(noise())
+    norms = _norms(segmentor)
+    assert all(norm.training and norm.num_batches_tracked == 1 for norm in norms)
+    assert not any(norm.training for norm in _norms(segmentor.eval()))
+
+
+def test_batch_norm_affine_can_be_left_untrained():
+    for affine in (True, False):
+        segmentor = thin(bn_affine=affine)
+        assert all(
+            n.weight.requires_grad == n.bias.requires_grad == affine for n in _norms(segmentor)
+        )
+    with pytest.raises(UserError, match="train, frozen"):
+        thin(bn="fixed")
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "vgg16"])
+def test_a_frozen_copy_stays_as_it_was(architecture):
+    segmentor = thin(architecture, bn="frozen")
+    method = nn.Module()
+    method.segmentor = segmentor
+    teacher = segmentor.frozen_copy(segmentor.feature_stage)
+    method.teacher = teacher
+    method.train()
+    images = noise()
+    features = segmentor.run(images, until=segmentor.feature_stage)
+    assert torch.equal(teacher(images), features)
+    assert not teacher(images).requires_grad and features.requires_grad
+    assert not any(name.startswith("teacher") for name in method.state_dict())
+    assert not any(name.startswith("teacher") for name, _ in method.named_parameters())
+
+    taught = teacher(images)
+    with torch.no_grad():
+        for parameter in segmentor.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(teacher(images), taught)
+    assert not torch.equal(segmentor.run(images, until=segmentor.feature_stage), taught)
+
+
+def test_a_frozen_copy_keeps_its_statistics_and_follows_its_parent_s_type():
+    segmentor = thin(bn="train")
+    method = nn.ModuleList([segmentor, segmentor.frozen_copy("layer2.0")])
+    before = method[1](noise())
+    method.train()
+    segmentor(noise())
+    assert torch.equal(method[1](noise()), before)
+    method.double()
+    after = method[1](noise())
+    assert after.dtype == torch.float64
+    torch.testing.assert_close(after.float(), before, rtol=1e-4, atol=1e-4)
+
+
+def test_caffe_preprocessing_is_bgr_minus_the_mean():
+    images = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    out = Preprocessing("caffe")(images)
+    expected = torch.tensor([30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434])
+    torch.testing.assert_close(out[0, :, 0, 0], expected)
+
+
+def test_torchvision_preprocessing_is_torchvision_s():
+    images = noise(4, 4)
+    preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
+    expected = torchvision.transforms.functional.normalize(
+        images.float() / 255, preset.mean, preset.std
+    )
+    torch.testing.assert_close(Preprocessing("torchvision")(images), expected)
+    torch.testing.assert_close(Preprocessing("torchvision")(images.float()), expected)
+
+
+def test_preprocessing_travels_with_the_checkpoint():
+    caffe, other = thin(preprocessing="caffe").eval(), thin(preprocessing="torchvision").eval()
+    assert (caffe.preprocessing.kind, other.preprocessing.kind) == ("caffe", "torchvision")
+    other.load_state_dict(caffe.state_dict())
+    assert other.preprocessing.kind == "caffe"
+    assert torch.equal(other(noise()), caffe(noise()))
+    with pytest.raises(UserError, match="caffe, torchvision"):
+        Preprocessing("imagenet")
+
+
+def test_dilations_and_strides():
+    for depth, layout in ((18, "torchvision"), (50, "torchvision"), (50, "caffe")):
+        stages, _ = resnet_stages(depth, width=1 / 16, layout=layout)
+        for name, dilation in (("layer1", 1), ("layer2", 1), ("layer3", 2), ("layer4", 4)):
+            convs = [m for m in stages[name].modules() if isinstance(m, nn.Conv2d)]
+            kernels = [conv for conv in convs if conv.kernel_size == (3, 3)]
+            assert {conv.dilation for conv in kernels} == {(dilation, dilation)}
+            assert {conv.padding for conv in kernels} == {(dilation, dilation)}
+            if name != "layer2":
+                assert {conv.stride for conv in convs} == {(1, 1)}
+        first = stages["layer2"][0]
+        strides = (first.conv1.stride[0], first.conv2.stride[0])
+        assert strides == ((1, 2) if (depth, layout) == (50, "torchvision") else (2, 1))
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_undilated_stages_are_torchvision_s(architecture):
+    torch.manual_seed(0)
+    reference = torchvision.models.get_model(architecture).eval()
+    stages, _ = resnet_stages(int(architecture[6:]), dilated=False)
+    ours = nn.Sequential(*stages.values()).eval()
+    theirs = nn.Sequential(*list(reference.children())[:-2])
+    state = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
+    ours.load_state_dict(dict(state))
+    # 65 pixels: the stem's pool gives 17 whether it rounds up or down.
+    images = torch.randn(1, 3, 65, 65)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_classifier_has_the_segmentor_s_backbone(architecture):
+    classifier = build_classifier(architecture=architecture, num_classes=7, width=1 / 16)
+    assert classifier(noise(64, 64)).shape == (2, 7, 1, 1)
+    segmentor = thin(architecture)
+    heads = tuple(f"stages.{stage}." for stage in segmentor.head_stages)
+    backbone = {n: t.shape for n, t in segmentor.state_dict().items() if not n.startswith(heads)}
+    ours = {n: t.shape for n, t in classifier.state_dict().items() if not n.startswith(heads)}
+    assert ours == backbone
+
+
+def test_upsampling_follows_align_corners():
+    ramp = torch.arange(3.0).expand(1, 1, 3, 3)
+    aligned = thin(align_corners=True).upsample(ramp, (5, 5))[0, 0, 0]
+    torch.testing.assert_close(aligned, torch.tensor([0, 0.5, 1, 1.5, 2]))
+    corners = thin(align_corners=False).upsample(ramp, (5, 6))[0, 0, 0]
+    torch.testing.assert_close(corners, torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2]))
+
+
+def test_width_scales_the_parameters():
+    def count(width: float) -> int:
+        stages, _ = resnet_stages(18, width=width)
+        return sum(p.numel() for stage in stages.values() for p in stage.parameters())
+
+    assert math.isclose(count(1.0) / count(0.5), 4, rel_tol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "resnet10"}, "did you mean 'resnet101'"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"width": 0.0}, "width"),
+        ({"layout": "pytorch"}, "caffe, torchvision"),
+        ({"preprocessing": "rgb"}, "caffe, torchvision"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        build_segmentor(**{"architecture": "resnet18", "num_classes": 19, "width": 0.1} | options)
+
+
+def test_images_without_three_channels_are_refused():
+    with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+        thin()(torch.zeros(1, 4, 8, 8))
