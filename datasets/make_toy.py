@@ -18,9 +18,10 @@ except ModuleNotFoundError as _error:
     )
     sys.exit(2)
 from shared.cli import run
+from shared.errors import UserError
+from shared.images import write_png
 from shared.toy.layouts import LAYOUTS, make_toy
 from shared.toy.layouts.preview import contact_sheet
-from shared.visualize import write_image
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     height, width = arguments.size
     if arguments.preview is not None:
+        if arguments.preview.suffix.lower() != ".png":
+            raise UserError(f"--preview {arguments.preview}: expected a name that ends in .png")
         sheet = contact_sheet(seed=arguments.seed, height=height, width=width)
-        write_image(arguments.preview, sheet)
+        write_png(arguments.preview, sheet)
         print(arguments.preview)
         return 0
     root = data_root() if arguments.root is None else arguments.root

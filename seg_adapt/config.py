@@ -42,6 +42,7 @@ def defaults() -> Node:
     cfg.MODEL.BN_AFFINE = False  # train BatchNorm's scale and shift
     cfg.MODEL.ALIGN_CORNERS = True  # of the upsampling of logits
     cfg.MODEL.FREEZE_STAGES = []  # stages that are not trained, e.g. [stem, layer1]
+    cfg.MODEL.LAST_SHORTCUT = False  # True reads DAST's released ResNet checkpoints
     cfg.MODEL.ASPP = Node()
     cfg.MODEL.ASPP.RATES = [6, 12, 18, 24]  # [6, 12] reads published AdaptSegNet checkpoints
     cfg.MODEL.ASPP.BIAS = True

@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from shared.errors import UserError
+
 
 class ConvDiscriminator(nn.Sequential):
     """Convolutions with LeakyReLU(0.2) between them and one output channel.
@@ -33,6 +35,21 @@ class ConvDiscriminator(nn.Sequential):
             layers.append(nn.Conv2d(width_in, width_out, kernel, stride, padding))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         super().__init__(*layers[:-1])
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Domain logits (N, 1, h, w) of maps (N, C, H, W); UserError where these are too small."""
+        height, width = maps.shape[-2:]
+        convolutions = [layer for layer in self if isinstance(layer, nn.Conv2d)]
+        for layer in convolutions:
+            (kernel, _), (stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
+            height = (height + 2 * padding - kernel) // stride + 1
+            width = (width + 2 * padding - kernel) // stride + 1
+        if min(height, width) < 1:
+            raise UserError(
+                f"the discriminator's {len(convolutions)} convolutions leave nothing of a map of "
+                f"{maps.shape[3]}x{maps.shape[2]}: use larger crops (INPUT.CROP)"
+            )
+        return super().forward(maps)
 
 
 class RegionDiscriminators(nn.Module):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
 from shared.errors import UserError
 from shared.registry import Registry
@@ -223,15 +223,7 @@ def to_label_ids(space: str | LabelSpace) -> np.ndarray:
     return table
 
 
-def remap(labels: torch.Tensor, table: np.ndarray) -> torch.Tensor:
-    """`table[labels]` for uint8 labels of any shape.
-
-    PyTorch would need the labels as int64 (a uint8 index is a mask there): seven times the time.
-    """
-    return torch.from_numpy(np.take(table, labels.numpy()))
-
-
-def encode_colors(labels: np.ndarray | torch.Tensor, space: str | LabelSpace) -> np.ndarray:
+def encode_colors(labels: ArrayLike, space: str | LabelSpace) -> np.ndarray:
     """A picture of a label map.
 
     Args:

@@ -4,14 +4,12 @@ Every image is an RGB uint8 array (H, W, 3); every function returns a new array.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.errors import UserError
-from shared.images import write_png
 
 BACKGROUND = (255, 255, 255)
 INK = (24, 24, 27)
@@ -99,11 +97,6 @@ def legend(classes: Sequence[str], colors: np.ndarray, *, width: int = 960) -> n
         draw.rectangle(box, fill=tuple(int(c) for c in colors[index]), outline=INK)
         _text(canvas, name, left + swatch + 7, top + row // 2, font_size, cell - swatch - 9)
     return np.asarray(canvas).copy()
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes a picture as PNG, whole or not at all; folders are made."""
-    write_png(path, check_image(image, str(path)))
 
 
 def _to_height(image: np.ndarray, height: int) -> np.ndarray:

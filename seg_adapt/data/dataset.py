@@ -17,8 +17,8 @@ from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
 from shared.catalog import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.images import read_image, read_labels
-from shared.label_maps import LabelSpace, lookup_table, remap
+from shared.images import read_image, read_labels, remap
+from shared.label_maps import LabelSpace, lookup_table
 
 
 @dataclass(frozen=True)

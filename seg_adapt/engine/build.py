@@ -35,7 +35,7 @@ def device_of(cfg: CfgNode) -> torch.device:
 def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
     """The untrained network; `seg_adapt.models.weights.initialise` loads its weights."""
     model = cfg.MODEL
-    segmentor = build_segmentor(
+    return build_segmentor(
         architecture=model.ARCHITECTURE,
         num_classes=num_classes,
         width=model.WIDTH,
@@ -46,9 +46,9 @@ def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
         bn_affine=model.BN_AFFINE,
         preprocessing=model.PREPROCESSING,
         align_corners=model.ALIGN_CORNERS,
+        freeze_stages=model.FREEZE_STAGES,
+        last_shortcut=model.LAST_SHORTCUT,
     )
-    segmentor.freeze(model.FREEZE_STAGES)
-    return segmentor
 
 
 def method_from_config(cfg: CfgNode, segmentor: Segmentor) -> Method:

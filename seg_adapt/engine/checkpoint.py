@@ -10,6 +10,7 @@ from seg_adapt.config import defaults
 from seg_adapt.engine.build import method_from_config, segmentor_from_config
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.base import Method
+from seg_adapt.models.weights import conventions
 from shared import checkpoint
 from shared.config import flatten
 from shared.errors import UserError
@@ -34,7 +35,13 @@ FREE_KEYS = (
 def save_run(path: Path, trainer: Trainer, cfg: CfgNode) -> None:
     """Writes the whole state of a run; see `shared.checkpoint.save`."""
     revision, _ = git_revision()
-    state = {"format": FORMAT, "config": cfg.dump(), "revision": revision, **trainer.state_dict()}
+    state = {
+        "format": FORMAT,
+        "config": cfg.dump(),
+        "revision": revision,
+        "made_for": conventions(trainer.method.segmentor),
+        **trainer.state_dict(),
+    }
     checkpoint.save(state, path)
 
 

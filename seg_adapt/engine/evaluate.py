@@ -15,9 +15,9 @@ from seg_adapt.evaluation.inference import predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import distributed
 from shared.catalog import SegmentationDataset
-from shared.images import read_labels, write_png
-from shared.label_maps import LabelSpace, encode_colors, lookup_table, remap
-from shared.visualize import panel, write_image
+from shared.images import read_labels, remap, write_png
+from shared.label_maps import LabelSpace, encode_colors, lookup_table
+from shared.visualize import panel
 
 
 @contextmanager
@@ -112,5 +112,5 @@ def write_panels(
             predicted = read_labels(prediction_path(predictions, record.name), "index")
             tiles.append(encode_colors(remap(predicted, written), space))
         panels[record.name] = panel(tiles, ["input", "ground truth", *columns], height=height)
-        write_image(folder / f"{record.name}.png", panels[record.name])
+        write_png(folder / f"{record.name}.png", panels[record.name])
     return panels

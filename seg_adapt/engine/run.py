@@ -145,6 +145,7 @@ class Run:
         interval = cfg.TEST.INTERVAL
         if interval and iteration % interval == 0 and iteration < self.trainer.total:
             self.evaluate(log, last=False)
+        progress.resume_clock()
 
     def evaluate(self, log: RunLog | None = None, *, last: bool = True) -> dict:
         """Scores the method as it is; the last time with the official script and a report."""
@@ -213,19 +214,24 @@ class _Progress:
         self._start()
 
     def _start(self) -> None:
-        self.sums: dict[str, float] = defaultdict(float)
-        self.steps = 0
+        self.values: dict[str, list[float]] = defaultdict(list)
+        self.resume_clock()
+
+    def resume_clock(self) -> None:
+        """Leaves out what was done between two steps: checkpoints, evaluation."""
         self.began = time.perf_counter()
 
     def add(self, logs: dict[str, float], iteration: int, *, last: bool) -> dict | None:
-        """The means since the last line at every `interval`th iteration, otherwise None."""
+        """The means since the last line at every `interval`th iteration, otherwise None.
+
+        A value that only some of the iterations have is averaged over those.
+        """
+        logs = logs | {"seconds_per_iteration": time.perf_counter() - self.began}
         for name, value in logs.items():
-            self.sums[name] += value
-        self.steps += 1
+            self.values[name].append(value)
         if iteration % self.interval and not last:
             return None
-        means = {name: value / self.steps for name, value in self.sums.items()}
-        means["seconds_per_iteration"] = (time.perf_counter() - self.began) / self.steps
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
         self._start()
         return means
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from seg_adapt.engine.pretrain import ensure_weights, weights_path
-from shared.toy.layouts import make_toy
+from shared.toy.layouts import is_ready, make_toy
 
 TOY_WEIGHTS = "toy"
 LAYOUT_OF = {
@@ -27,7 +27,7 @@ def ensure_data(cfg: CfgNode, root: Path) -> None:
     names = [cfg.DATA[key] for key in ("SOURCE", "TARGET", "TEST")]
     toys = [name.removesuffix("_train").removesuffix("_val") for name in names]
     layouts = dict.fromkeys(LAYOUT_OF[name] for name in toys if name in LAYOUT_OF)
-    missing = [name for name in layouts if not (root / "toy" / f"{name}.json").is_file()]
+    missing = [name for name in layouts if not is_ready(root, name)]
     if missing:
         logger.info("making the toy data (%s) in %s", ", ".join(missing), root / "toy")
         make_toy(root, missing, count=cfg.DATA.TOY_COUNT, val_count=cfg.DATA.TOY_VAL_COUNT)

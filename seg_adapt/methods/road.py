@@ -63,7 +63,7 @@ class Road(Method):
         self.classifiers: RegionDiscriminators | None = None
         if self.road.spatial:
             rows, columns = self.road.regions
-            channels = segmentor.channels[self.feature_stage]
+            channels = segmentor.channels_at(self.feature_stage)
             self.classifiers = RegionDiscriminators(channels, rows * columns, self.road.hidden)
 
     @classmethod

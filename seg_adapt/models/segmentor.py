@@ -186,13 +186,6 @@ class Segmentor(nn.Module):
             for (lr_mult, decay_mult), parameters in groups.items()
         ]
 
-    def freeze(self, stages: Sequence[str]) -> None:
-        """Excludes whole stages from training: no gradient, no learning rate, no weight decay."""
-        for name in stages:
-            if name not in self.stages:
-                raise UserError(f"unknown stage '{name}': available: {', '.join(self.stages)}")
-            self.stages[name].requires_grad_(False)
-
     def frozen_copy(self, until: str) -> "FrozenCopy":
         """A copy of everything up to the cut `until`, as it is now, that nothing can change."""
         modules = [module for _, module in self._units()[: self._position(until)]]

@@ -6,7 +6,8 @@ The default data of the demonstrations and of the tests: no download, any number
 from shared.toy.crops import render_crops
 from shared.toy.frame import EVALUATED, LABEL_IDS, THINGS, ToyFrame, ToyObject
 from shared.toy.render import DOMAINS, render
-from shared.toy.styles import Style, random_style
+from shared.toy.style import Style
+from shared.toy.styles import random_style
 
 __all__ = [
     "DOMAINS",

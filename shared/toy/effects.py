@@ -7,7 +7,7 @@ import numpy as np
 
 from shared.toy.parts import PARTS
 from shared.toy.scene import Raster, Scene
-from shared.toy.styles import Style
+from shared.toy.style import Style
 from shared.toy.textures import SIZE, power_noise, sensor_noise
 
 _EMITTERS = ("lamp", "head light", "tail light", "red", "amber", "green")
@@ -55,11 +55,8 @@ def _noise(image: np.ndarray, style: Style, generator: np.random.Generator) -> n
     y = generator.integers(0, tile.shape[0] - height + 1)
     x = generator.integers(0, tile.shape[1] - width + 1)
     patch = np.ascontiguousarray(tile[y : y + height, x : x + width])
-    return (
-        cv2.scaleAdd(patch.astype(np.float32), style.noise / 32.0, image.astype(np.float32))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    noisy = cv2.scaleAdd(patch.astype(np.float32), style.noise / 32.0, image.astype(np.float32))
+    return noisy.clip(0, 255).astype(np.uint8)
 
 
 def _outline(image: np.ndarray, scene: Scene, raster: Raster, thickness: int) -> np.ndarray:

@@ -7,9 +7,7 @@ import numpy as np
 
 from shared.toy.draws import Draws
 from shared.toy.scene import Scene
-from shared.toy.vehicles import CIRCLE, flat_shadow
-
-Outline = list[tuple[float, float]]
+from shared.toy.vehicles import CIRCLE, Outline, box, flat_shadow
 
 
 @functools.cache
@@ -23,10 +21,6 @@ def _blobs() -> tuple[Outline, ...]:
         turn = math.tau * np.arange(27) / 27
         shapes.append(list(zip(radius * np.cos(turn), radius * np.sin(turn), strict=True)))
     return tuple([(float(a), float(b)) for a, b in shape] for shape in shapes)
-
-
-def _box(left: float, bottom: float, right: float, top: float) -> Outline:
-    return [(left, bottom), (right, bottom), (right, top), (left, top)]
 
 
 def blob(
@@ -81,21 +75,21 @@ def lamp_post(scene: Scene, draws: Draws, x: float, z: float) -> None:
     height = draws.between(5.0, 8.5)
     half = draws.between(0.07, 0.12)
     flat_shadow(scene, x, z, half * 1.2, height)
-    scene.flat("pole", x, z, _box(-half, 0.0, half, height))
-    scene.flat("pole", x, z, _box(-half * 1.7, 0.0, half * 1.7, 0.9))
+    scene.flat("pole", x, z, box(-half, 0.0, half, height))
+    scene.flat("pole", x, z, box(-half * 1.7, 0.0, half * 1.7, 0.9))
     reach = draws.between(0.8, 2.2) * (-1 if x > 0 else 1)
     if draws.chance(0.7):
         arm = [(0.0, height - 0.2), (0.0, height), (reach, height + 0.25), (reach, height + 0.1)]
         scene.flat("pole", x, z, arm)
         low, high = sorted((reach * 0.7, reach * 1.25))
-        scene.flat("lamp", x, z, _box(low, height + 0.05, high, height + 0.25))
+        scene.flat("lamp", x, z, box(low, height + 0.05, high, height + 0.25))
 
 
 def bollard(scene: Scene, draws: Draws, x: float, z: float) -> None:
     scene.begin("pole", z)
     flat_shadow(scene, x, z, 0.1, 0.9)
-    scene.flat("pole", x, z, _box(-0.09, 0.0, 0.09, 0.95))
-    scene.flat("sign", x, z, _box(-0.09, 0.7, 0.09, 0.82), detail=True)
+    scene.flat("pole", x, z, box(-0.09, 0.0, 0.09, 0.95))
+    scene.flat("sign", x, z, box(-0.09, 0.7, 0.09, 0.82), detail=True)
 
 
 def traffic_light(scene: Scene, draws: Draws, x: float, z: float) -> None:
@@ -106,16 +100,16 @@ def traffic_light(scene: Scene, draws: Draws, x: float, z: float) -> None:
     heads = [(0.0, base)]
     if draws.chance(0.35):
         reach = -draws.between(2.5, 4.5) * (1 if x > 0 else -1)
-        scene.flat("pole", x, z, _box(-half, 0.0, half, 6.0))
+        scene.flat("pole", x, z, box(-half, 0.0, half, 6.0))
         low, high = sorted((0.0, reach))
-        scene.flat("pole", x, z, _box(low, 5.85, high, 6.0))
+        scene.flat("pole", x, z, box(low, 5.85, high, 6.0))
         heads.append((reach, 5.1))
     else:
-        scene.flat("pole", x, z, _box(-half, 0.0, half, base + 0.1))
+        scene.flat("pole", x, z, box(-half, 0.0, half, base + 0.1))
     state = draws.pick(("red", "green", "amber", "red", "green"))
     for u, v in heads:
         scene.begin("traffic light", z)
-        scene.flat("light box", x, z, _box(u - 0.21, v, u + 0.21, v + 1.05))
+        scene.flat("light box", x, z, box(u - 0.21, v, u + 0.21, v + 1.05))
         for k, colour in enumerate(("green", "amber", "red")):
             lens = [(u + 0.13 * c, v + 0.2 + 0.33 * k + 0.13 * s) for c, s in CIRCLE]
             scene.flat(colour if colour == state else "unlit", x, z, lens, detail=True)
@@ -126,7 +120,7 @@ def sign(scene: Scene, draws: Draws, x: float, z: float) -> None:
     base = draws.between(1.9, 2.5)
     size = draws.between(0.34, 0.48)
     flat_shadow(scene, x, z, 0.06, 2.6)
-    scene.flat("pole", x, z, _box(-0.055, 0.0, 0.055, base + 2 * size))
+    scene.flat("pole", x, z, box(-0.055, 0.0, 0.055, base + 2 * size))
     for _ in range(2 if draws.chance(0.25) else 1):
         scene.begin("traffic sign", z)
         _sign_face(scene, draws, x, z, base + size, size)
@@ -151,7 +145,7 @@ def _sign_face(scene: Scene, draws: Draws, x: float, z: float, y: float, size: f
     part = "sign" if kind != "square" else "board"
     scene.flat(part, x, z, [(inner * u, y + inner * v) for u, v in shape], detail=True)
     if draws.chance(0.7):
-        bar = _box(-0.35 * size, y - 0.12 * size, 0.35 * size, y + 0.14 * size)
+        bar = box(-0.35 * size, y - 0.12 * size, 0.35 * size, y + 0.14 * size)
         scene.flat("sign symbol", x, z, bar, detail=True)
 
 
@@ -160,14 +154,14 @@ def direction_board(scene: Scene, draws: Draws, x: float, z: float) -> None:
     wide, low = draws.between(1.0, 1.7), draws.between(2.0, 2.6)
     scene.begin("pole", z)
     for u in (-0.7 * wide, 0.7 * wide):
-        scene.flat("pole", x, z, _box(u - 0.06, 0.0, u + 0.06, low + 0.2))
+        scene.flat("pole", x, z, box(u - 0.06, 0.0, u + 0.06, low + 0.2))
     scene.begin("traffic sign", z)
     top = low + draws.between(0.9, 1.5)
-    scene.flat("board", x, z, _box(-wide, low, wide, top))
+    scene.flat("board", x, z, box(-wide, low, wide, top))
     for k in range(2):
         v = low + 0.2 + 0.42 * k
         right = draws.between(0.1, 0.8) * wide
-        scene.flat("sign", x, z, _box(-0.8 * wide, v, right, v + 0.16), detail=True)
+        scene.flat("sign", x, z, box(-0.8 * wide, v, right, v + 0.16), detail=True)
 
 
 def static_clutter(scene: Scene, draws: Draws, x: float, z: float) -> None:
@@ -175,8 +169,8 @@ def static_clutter(scene: Scene, draws: Draws, x: float, z: float) -> None:
     scene.begin("static", z)
     wide, high = draws.between(0.3, 0.7), draws.between(0.7, 1.4)
     flat_shadow(scene, x, z, wide, high)
-    scene.flat("static", x, z, _box(-wide, 0.0, wide, high))
-    scene.flat("static", x, z, _box(-wide, high * 0.85, wide, high), shade=1.25, detail=True)
+    scene.flat("static", x, z, box(-wide, 0.0, wide, high))
+    scene.flat("static", x, z, box(-wide, high * 0.85, wide, high), shade=1.25, detail=True)
 
 
 def dynamic_clutter(scene: Scene, draws: Draws, x: float, z: float) -> None:

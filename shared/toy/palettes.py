@@ -32,7 +32,6 @@ saddle: 1c1a1a
 lamp: e8e6d8
 bike wheel: 8a8a88
 moto dark: 242428
-rail: 5a5654
 """
 
 _GAME = """
@@ -48,7 +47,6 @@ ground: a8a4a0
 facade: d8b890 c89468 b87858 e0d0b0 a8b4c0 d8a088 90a4b8 c8b098
 roof: 8a5040 5c5c64 70483c
 door: 6a4830 385878
-shop: 3a4858
 wall: c0a888 b89878 a8a090
 wall cap: d8c8b0
 fence: 8a6a44 a08058 706050
@@ -91,7 +89,6 @@ ground: 989cac
 facade: a0a8c0 b8b0c0 8890b0 c8c4d0 9098a0 b0a0a8 7c88a4
 roof: 606880 585c70
 door: 404c68
-shop: 303c58
 wall: 9898ac 8488a0
 wall cap: b8bcc8
 fence: 606c88 788098
@@ -135,7 +132,6 @@ ground: 8e8a80
 facade: b4a690 8a7466 9c9488 c4bcae 7c6050 a89c8c 6e6a68 b8a080
 roof: 6a4a40 4c4a4a 5a4c46
 door: 4a3c32 2e3434 5c5854
-shop: 2a2c2c
 wall: 8c8478 706a62 9a8a78
 wall cap: a49c90
 fence: 5c5c58 4c4a44 6a6458 3c4440
@@ -183,7 +179,6 @@ ground: d0c8b8
 facade: f8a070 f8d070 a0c8e8 f0b8c8 c8e0a0 e88878 d8c0e8
 roof: c85040 7868a0
 door: 8c5030 4070a0
-shop: 5080a0
 wall: d8a878 e0c0a0
 wall cap: f0e0c8
 fence: c89858 f4f4f4

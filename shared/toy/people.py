@@ -4,9 +4,8 @@ import math
 
 from shared.toy.draws import Draws
 from shared.toy.scene import Scene
-from shared.toy.vehicles import CIRCLE, Slanted, bicycle, flat_shadow, motorcycle
-
-Outline = list[tuple[float, float]]
+from shared.toy.two_wheelers import Slanted, bicycle, motorcycle
+from shared.toy.vehicles import CIRCLE, Outline, flat_shadow
 
 
 def _oval(x: float, y: float, half_width: float, half_height: float) -> Outline:
@@ -79,7 +78,7 @@ def cyclist(scene: Scene, draws: Draws, x: float, z: float, *, motor: bool = Fal
     plane.draw("skin", _oval(*head, 0.13, 0.16))
     cover = "helmet" if motor or draws.chance(0.55) else "hair"
     low = head[1] - (0.1 if motor else 0.0)
-    crown = [(head[0] - 0.15, low), (head[0] - 0.12, head[1] + 0.14), (head[0], head[1] + 0.2)]
+    crown = [(head[0] - 0.15, low), (head[0] - 0.12, head[1] + 0.14), (head[0], head[1] + 0.18)]
     plane.draw(cover, [*crown, (head[0] + 0.13, head[1] + 0.12), (head[0] + 0.12, head[1] + 0.02)])
 
 

@@ -9,7 +9,8 @@ from shared.toy.frame import ToyFrame
 from shared.toy.scene import Scene
 from shared.toy.shade import colour
 from shared.toy.statistics import STATISTICS
-from shared.toy.styles import STYLES, Style
+from shared.toy.style import Style
+from shared.toy.styles import STYLES
 from shared.toy.world import build
 
 DOMAINS = tuple(STATISTICS)

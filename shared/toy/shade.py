@@ -8,7 +8,7 @@ import numpy as np
 from shared.toy.palettes import CHOICES
 from shared.toy.parts import PART_INDEX, PARTS
 from shared.toy.scene import GROUND, LONG_SHADOW, Raster, Scene
-from shared.toy.styles import Style
+from shared.toy.style import Style
 from shared.toy.textures import LEVELS, SIZE, bank, light_field
 
 _FACADES = (PART_INDEX["facade"], PART_INDEX["far facade"])

@@ -69,8 +69,8 @@ def _masonry(generator: np.random.Generator, wide: int, high: int, joint: int) -
 def _cells(generator: np.random.Generator, count: int) -> np.ndarray:
     """Periodic Voronoi cells: 0 in the middle of a cell, 1 at its border."""
     points = generator.random((count, 2)) * SIZE
-    around = [(points + (i * SIZE, j * SIZE)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    seeds = np.concatenate(around)
+    copies = SIZE * np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    seeds = (points[None] + copies[:, None]).reshape(-1, 2)
     mask = np.full((3 * SIZE, 3 * SIZE), 255, np.uint8)
     index = (seeds + SIZE).astype(int)
     mask[index[:, 1], index[:, 0]] = 0
@@ -83,7 +83,7 @@ def _sharp(noise: np.ndarray, middle: float, width: float) -> np.ndarray:
 
 
 def _photo(generator: np.random.Generator) -> list[np.ndarray]:
-    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+    x = np.arange(SIZE)[None, :]
     fine = power_noise(generator, 0.3, low=20)
     broad = power_noise(generator, 1.4)
     crack = np.abs(power_noise(generator, 1.3, low=3) - 0.5) < 0.006

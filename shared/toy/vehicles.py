@@ -1,11 +1,11 @@
-"""Cars, trucks, buses, trams and two-wheelers, in metres."""
+"""Cars, trucks, buses and trams, in metres."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.toy.draws import Draws
-from shared.toy.scene import CONTACT_SHADOW, FRONT, GROUND, LONG_SHADOW, WALL, Points, Scene
+from shared.toy.scene import CONTACT_SHADOW, FRONT, LONG_SHADOW, WALL, Points, Scene
 
 Outline = list[tuple[float, float]]
 CIRCLE = [(math.cos(math.tau * k / 10), math.sin(math.tau * k / 10)) for k in range(10)]
@@ -49,7 +49,7 @@ class Body:
         return self.label == "car"
 
 
-def _box(left: float, bottom: float, right: float, top: float) -> Outline:
+def box(left: float, bottom: float, right: float, top: float) -> Outline:
     return [(left, bottom), (right, bottom), (right, top), (left, top)]
 
 
@@ -57,14 +57,15 @@ def _car(length: float, height: float, boot: float) -> Body:
     """A passenger car; `boot` is the length of the three-box tail, 0 for a hatchback."""
     h, n = height, length
     waist = 0.62 * h
-    side = [(0.03, 0.28), (0.0, 0.6), (0.08, waist), (0.15 + boot, waist + 0.04)]
-    side += [(0.45 + boot, h), (n * 0.56, h), (n * 0.74, waist + 0.03), (n - 0.15, waist - 0.12)]
-    side += [(n, 0.55), (n - 0.03, 0.28)]
+    side = [(0.0, 0.28), (0.0, waist), (0.15 + boot, waist + 0.04), (0.45 + boot, h)]
+    side += [(n * 0.56, h), (n * 0.74, waist + 0.04), (n, waist), (n, 0.28)]
     window = [(0.28 + boot, waist + 0.05), (0.52 + boot, h - 0.08), (n * 0.47, h - 0.08)]
     window += [(n * 0.47, waist + 0.05)]
     front = [(n * 0.49, waist + 0.05), (n * 0.49, h - 0.08), (n * 0.55, h - 0.08)]
     front += [(n * 0.69, waist + 0.05)]
-    rear = [(-0.9, 0.28), (-0.9, waist), (-0.64, h), (0.64, h), (0.9, waist), (0.9, 0.28)]
+    ledge = waist + 0.04
+    rear = [(-0.9, 0.28), (-0.9, waist), (-0.88, ledge), (-0.64, h), (0.64, h), (0.88, ledge)]
+    rear += [(0.9, waist), (0.9, 0.28)]
     glass = [(-0.74, waist + 0.03), (-0.56, h - 0.1), (0.56, h - 0.1), (0.74, waist + 0.03)]
     wheels = (0.85, n - 0.85)
     return Body(
@@ -89,14 +90,14 @@ def _coach(label: str, paint: str, length: float, width: float, height: float) -
     pane = 1.25
     count = int((length - 0.8) / (pane + 0.15))
     low, high = 0.45 * height, 0.82 * height
-    panes = [_box(0.5 + k * 1.4, low, 0.5 + k * 1.4 + pane, high) for k in range(count)]
+    panes = [box(0.5 + k * 1.4, low, 0.5 + k * 1.4 + pane, high) for k in range(count)]
     half = width / 2
-    glass = _box(-half + 0.15, low - 0.15, half - 0.15, high + 0.12)
+    glass = box(-half + 0.15, low - 0.15, half - 0.15, high + 0.12)
     train = label == "train"
     wheels = (2.5, 4.3, length - 4.3, length - 2.5) if train else (2.6, length - 2.4)
     rear = [(-half, 0.3), (-half, height - 0.3), (-half + 0.3, height), (half - 0.3, height)]
     rear += [(half, height - 0.3), (half, 0.3)]
-    side = _box(0.0, 0.22 if train else 0.32, length, height)
+    side = box(0.0, 0.22 if train else 0.32, length, height)
     radius = 0.35 if train else 0.48
     return Body(label, paint, length, width, height, side, rear, panes, [glass], wheels, radius)
 
@@ -109,7 +110,7 @@ def _truck(length: float, height: float) -> Body:
     side += [(cab, 2.75), (length - 0.5, 2.75), (length, 1.6), (length, 0.45), (cab, 0.45)]
     side += [(cab, 0.6)]
     glass = [(cab + 0.5, 1.6), (cab + 0.5, 2.5), (length - 0.6, 2.5), (length - 0.2, 1.6)]
-    rear = _box(-half, 0.6, half, height)
+    rear = box(-half, 0.6, half, height)
     wheels = (1.2, 2.3, length - 1.3)
     return Body("truck", "cargo", length, 2.44, height, side, rear, [glass], [], wheels, 0.5)
 
@@ -127,14 +128,7 @@ def car_body(draws: Draws) -> Body:
 
 
 def vehicle(
-    scene: Scene,
-    draws: Draws,
-    body: Body,
-    x: float,
-    z: float,
-    *,
-    facing: str,
-    instance: bool = True,
+    scene: Scene, body: Body, x: float, z: float, *, facing: str, instance: bool = True
 ) -> None:
     """A vehicle whose nearest point is at depth z, centred on x.
 
@@ -172,14 +166,14 @@ def _along(scene: Scene, body: Body, x: float, z: float, facing: str) -> None:
         _side(scene, body, place, WALL, SIDE_SHADE, fine)
     lean = _lean(body, facing)
     if body.label == "truck" and facing == "towards":
-        cargo = _box(-half, 1.0, half, body.height)
+        cargo = box(-half, 1.0, half, body.height)
         scene.face(body.paint, [(x + u, v, z + 2.0) for u, v in cargo])
-        scene.flat("cab", x, z, _box(-half, 0.45, half, 2.78))
+        scene.flat("cab", x, z, box(-half, 0.45, half, 2.78))
     else:
         scene.face(body.paint, [(x + u, v, z + lean(v)) for u, v in body.rear])
     bottom = body.rear[0][1]
     for u in (-half + 0.08, half - 0.3):
-        scene.flat("tyre", x, z, _box(u, 0.0, u + 0.24, bottom + 0.05))
+        scene.flat("tyre", x, z, box(u, 0.0, u + 0.24, bottom + 0.05))
     if z < 80.0:
         for window in body.rear_windows:
             scene.face("glass", [(x + u, v, z + lean(v)) for u, v in window], detail=True)
@@ -198,17 +192,17 @@ def _rear_trim(scene: Scene, body: Body, x: float, z: float, facing: str) -> Non
     half = body.width / 2
     lamp = "tail light" if facing == "away" else "head light"
     if body.label == "truck" and facing == "towards":
-        scene.flat("glass", x, z, _box(-half + 0.15, 1.6, half - 0.15, 2.5), detail=True)
-    scene.flat("bumper", x, z, _box(-half, body.rear[0][1], half, 0.46), detail=True)
+        scene.flat("glass", x, z, box(-half + 0.15, 1.6, half - 0.15, 2.5), detail=True)
+    scene.flat("bumper", x, z, box(-half, body.rear[0][1], half, 0.46), detail=True)
     if body.label in ("bus", "train"):
-        scene.flat("stripe", x, z, _box(-half, 0.7, half, 0.95), detail=True)
+        scene.flat("stripe", x, z, box(-half, 0.7, half, 0.95), detail=True)
     base = 0.55 if facing == "towards" else 0.64
     for u in (-half + 0.04, half - 0.32):
-        scene.flat(lamp, x, z, _box(u, base, u + 0.28, base + 0.2), detail=True)
+        scene.flat(lamp, x, z, box(u, base, u + 0.28, base + 0.2), detail=True)
     if z < 25.0:
-        scene.flat("plate", x, z, _box(-0.26, 0.48, 0.26, 0.6), detail=True)
+        scene.flat("plate", x, z, box(-0.26, 0.48, 0.26, 0.6), detail=True)
         if body.label == "truck" and facing == "away":
-            scene.flat("bumper", x, z, _box(-0.03, 0.7, 0.03, body.height), detail=True)
+            scene.flat("bumper", x, z, box(-0.03, 0.7, 0.03, body.height), detail=True)
 
 
 def _across(scene: Scene, body: Body, x: float, z: float, facing: str) -> None:
@@ -247,15 +241,15 @@ def _side(
         if fine:
             paint("rim", [(at + 0.55 * r * c, r + 0.55 * r * s) for c, s in CIRCLE])
     if body.label in ("bus", "train"):
-        paint("stripe", _box(0.0, 0.7, body.length, 0.95))
+        paint("stripe", box(0.0, 0.7, body.length, 0.95))
         if not fine:
             low, high = 0.45 * body.height, 0.82 * body.height
-            paint("glass", _box(0.4, low, body.length - 0.4, high))
+            paint("glass", box(0.4, low, body.length - 0.4, high))
             return
     if body.label == "truck":
         cab = body.length - 2.0
-        paint("cab", _box(cab, 0.45, body.length, 2.8))
-        paint("bumper", _box(0.0, 0.6, cab, 0.85))
+        paint("cab", box(cab, 0.45, body.length, 2.8))
+        paint("bumper", box(0.0, 0.6, cab, 0.85))
     for window in body.side_windows:
         paint("glass", window)
 
@@ -272,86 +266,6 @@ def _shadows(
     scene.shadow([*cast, (left, 0.0, far)], LONG_SHADOW)
 
 
-def _rod(a: tuple[float, float], b: tuple[float, float], thickness: float) -> Outline:
-    """A bar between two points."""
-    length = math.hypot(b[0] - a[0], b[1] - a[1])
-    u = -(b[1] - a[1]) / length * thickness / 2
-    v = (b[0] - a[0]) / length * thickness / 2
-    return [(a[0] + u, a[1] + v), (b[0] + u, b[1] + v), (b[0] - u, b[1] - v), (a[0] - u, a[1] - v)]
-
-
-class Slanted:
-    """Draws in a vertical plane through (x, 0, z) that is turned by `angle` from the picture."""
-
-    def __init__(self, scene: Scene, x: float, z: float, angle: float) -> None:
-        self.scene = scene
-        self.origin = (x, z)
-        self.direction = (math.cos(angle), abs(math.sin(angle)))
-
-    def draw(self, part: str, outline: Outline, detail: bool = False, shade: float = 1.0) -> None:
-        (x, z), (c, s) = self.origin, self.direction
-        # One depth for the whole thin shape keeps its textures simple; positions stay exact.
-        points = [(x + a * c, v, z + a * s) for a, v in outline]
-        self.scene.face(part, points, shade=shade, detail=detail)
-
-
-def bicycle(plane: Slanted, *, fine: bool) -> None:
-    """A bicycle 1.7 m long; the caller has begun the object."""
-    radius = 0.35
-    hubs = ((-0.54, radius), (0.54, radius))
-    frame = [(-0.54, radius), (-0.1, 0.3), (0.38, 0.82), (-0.2, 0.82)]
-    for hub in hubs:
-        plane.draw("tyre", [(hub[0] + radius * c, hub[1] + radius * s) for c, s in CIRCLE])
-        inner = radius - 0.07
-        disc = [(hub[0] + inner * c, hub[1] + inner * s) for c, s in CIRCLE]
-        plane.draw("bike wheel", disc, detail=True)
-    plane.draw("bike wheel", frame)
-    bars = [((-0.54, 0.35), (-0.1, 0.3)), ((-0.1, 0.3), (0.38, 0.8)), ((-0.2, 0.84), (0.38, 0.8))]
-    bars += [
-        ((-0.24, 0.92), (-0.1, 0.3)),
-        ((0.36, 0.98), (0.54, 0.35)),
-        ((-0.54, 0.35), (-0.2, 0.82)),
-    ]
-    for a, b in bars if fine else bars[1:5]:
-        plane.draw("bike frame", _rod(a, b, 0.075))
-    plane.draw("saddle", _box(-0.36, 0.9, -0.1, 0.99))
-    plane.draw("saddle", _rod((0.26, 1.04), (0.46, 1.0), 0.08))
-
-
-def motorcycle(plane: Slanted, *, fine: bool) -> None:
-    """A motorcycle or scooter 2.1 m long; the caller has begun the object."""
-    r = 0.32
-    for hub in (-0.7, 0.7):
-        plane.draw("tyre", [(hub + r * c, r + r * s) for c, s in CIRCLE])
-        if fine:
-            plane.draw(
-                "rim", [(hub + 0.5 * r * c, r + 0.5 * r * s) for c, s in CIRCLE], detail=True
-            )
-    plane.draw("moto dark", [(-0.6, 0.35), (0.5, 0.25), (0.5, 0.7), (-0.5, 0.75)])
-    plane.draw("moto body", [(-0.95, 0.72), (-0.3, 0.62), (0.3, 0.55), (0.55, 0.9), (0.2, 1.0)])
-    plane.draw("saddle", [(-0.9, 0.78), (0.05, 0.76), (0.0, 0.88), (-0.85, 0.9)])
-    plane.draw("moto dark", _rod((0.7, 0.32), (0.42, 1.08), 0.13))
-    plane.draw("moto dark", _rod((0.3, 1.12), (0.52, 1.05), 0.1))
-    if fine:
-        plane.draw("head light", _box(0.52, 0.86, 0.64, 1.0), detail=False)
-
-
 def flat_shadow(scene: Scene, x: float, z: float, half: float, height: float) -> None:
     """Contact and cast shadow of a narrow upright thing."""
     _shadows(scene, x - half, x + half, z - half * 0.5, z + half * 0.5, height)
-
-
-__all__ = [
-    "BUSES",
-    "CARS",
-    "GROUND",
-    "LARGE",
-    "TRAM",
-    "TRUCKS",
-    "Slanted",
-    "bicycle",
-    "car_body",
-    "flat_shadow",
-    "motorcycle",
-    "vehicle",
-]

@@ -1,25 +1,46 @@
 """One scene from its statistics: what stands where, painted from far to near."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from shared.toy import furniture, people, vehicles
 from shared.toy.draws import Draws
+from shared.toy.frontage import draw_backdrop, draw_frontage
 from shared.toy.scene import Camera, Scene
 from shared.toy.statistics import Statistics
-from shared.toy.street import (
-    LANE,
-    Side,
-    Street,
-    draw_backdrop,
-    draw_frontage,
-    draw_ground,
-    lay_out,
-)
+from shared.toy.street import LANE, Side, Street, draw_ground, lay_out
 
-Item = tuple[float, Callable[[], None]]
+
+@dataclass(frozen=True)
+class Item:
+    """Something to paint: lateral position of its middle, depths of its two ends, in metres."""
+
+    x: float
+    near: float
+    far: float
+    paint: Callable[[], None]
+
+    def hides_behind(self, other: "Item") -> bool:
+        """Whether it is farther out than something beside it: a tram behind a car's lane."""
+        beside = self.near < other.far and self.far > other.near
+        return beside and abs(self.x) > abs(other.x) and self.x * other.x >= 0.0
+
+
+def far_to_near(items: list[Item]) -> list[Item]:
+    """Painter's order. The near end alone does not say where a long thing covers others."""
+    waiting = sorted(items, key=lambda item: -item.near)
+    order = []
+    while waiting:
+        free = (
+            k
+            for k, item in enumerate(waiting)
+            if not any(other.far > item.near and other.hides_behind(item) for other in waiting)
+        )
+        order.append(waiting.pop(next(free, 0)))
+    return order
 
 
 def build(
@@ -50,8 +71,8 @@ def build(
         _kerbside(items, scene, draws, stats, street, side)
         _pavement(items, scene, draws, stats, street, side)
     _riders(items, scene, draws, stats, street)
-    for _, paint in sorted(items, key=lambda item: -item[0]):
-        paint()
+    for item in far_to_near(items):
+        item.paint()
     if draws.chance(stats.ego):
         _bonnet(scene, draws)
     return scene
@@ -81,7 +102,8 @@ def _lanes(
                 break
             x = lane * LANE + draws.between(-0.3, 0.3)
             facing = "towards" if oncoming else "away"
-            items.append((z, partial(vehicles.vehicle, scene, draws, body, x, z, facing=facing)))
+            paint = partial(vehicles.vehicle, scene, body, x, z, facing=facing)
+            items.append(Item(x, z, z + body.length, paint))
             z += body.length + 3.0 + 22.0 * draws.unit() ** 2
 
 
@@ -101,7 +123,8 @@ def _crossing(
             if getattr(stats, label) > 0.0 and 0.12 * k < chosen < 0.12 * (k + 1):
                 body = draws.pick(vehicles.LARGE[label])
         x = draws.between(-0.4, 0.4) * z / scene.camera.focal
-        items.append((z, partial(vehicles.vehicle, scene, draws, body, x, z, facing=facing)))
+        paint = partial(vehicles.vehicle, scene, body, x, z, facing=facing)
+        items.append(Item(x, z, z + body.width, paint))
 
 
 def _kerbside(
@@ -117,9 +140,11 @@ def _kerbside(
         body = vehicles.car_body(draws)
         if draws.chance(stats.parked) and not street.blocked(z - 1.0, z + body.length + 1.0):
             if crowd and z > 45.0:
-                items.append((z, partial(_car_group, scene, draws, x, z, facing)))
+                group = partial(_car_group, scene, draws, x, z, facing)
+                items.append(Item(x, z, z + 16.0, group))
                 break
-            items.append((z, partial(vehicles.vehicle, scene, draws, body, x, z, facing=facing)))
+            paint = partial(vehicles.vehicle, scene, body, x, z, facing=facing)
+            items.append(Item(x, z, z + body.length, paint))
         z += body.length + draws.between(0.7, 1.8)
 
 
@@ -128,7 +153,7 @@ def _car_group(scene: Scene, draws: Draws, x: float, z: float, facing: str) -> N
     for k in (2, 1, 0):
         body = draws.pick(vehicles.CARS)
         at = z + 5.5 * k
-        vehicles.vehicle(scene, draws, body, x, at, facing=facing, instance=False)
+        vehicles.vehicle(scene, body, x, at, facing=facing, instance=False)
 
 
 def _person_group(scene: Scene, draws: Draws, x: float, z: float) -> None:
@@ -150,7 +175,7 @@ def _pavement(
                 x = side.sign * draws.between(low, high)
                 # Ever nearer things leave the picture sideways: push them back until they show.
                 z = max(z, abs(x) * scene.camera.focal / draws.between(0.3, 0.5))
-                items.append((z, partial(paint, scene, draws, x, z)))
+                items.append(Item(x, z, z + 0.1, partial(paint, scene, draws, x, z)))
 
     kerb, walk, line = side.parking + 0.35, side.walk, side.line
     place(stats.trees, furniture.tree, kerb + 0.3, kerb + 0.8, 80.0)
@@ -168,8 +193,9 @@ def _pavement(
         place(count, paint, kerb + 0.2, kerb + 0.9, 24.0)
     if street.junction is not None and draws.chance(0.75 * min(stats.lights, 1.0)):
         z = street.junction[0] - 1.0
-        paint = partial(furniture.traffic_light, scene, draws, side.sign * kerb, z)
-        items.append((z, paint))
+        x = side.sign * kerb
+        paint = partial(furniture.traffic_light, scene, draws, x, z)
+        items.append(Item(x, z, z + 0.1, paint))
     place(0.6 * stats.lights, furniture.traffic_light, kerb, kerb + 0.2, 30.0)
 
 
@@ -186,12 +212,13 @@ def _riders(
             z = 7.0 + 22.0 * draws.unit() ** 1.5
             edge = right.road - 0.7 if draws.chance(0.6) else -left.road + 0.7
             x = edge if not motor or draws.chance(0.5) else draws.between(-1.0, 1.0)
-            items.append((z, partial(people.cyclist, scene, draws, x, z, motor=motor)))
+            paint = partial(people.cyclist, scene, draws, x, z, motor=motor)
+            items.append(Item(x, z, z + 0.5, paint))
     if draws.chance(min(0.06 * stats.people, 0.5)):
         z = draws.between(9.0, 25.0)
         for _ in range(1 + draws.count(1.0)):
             x = draws.between(-left.road, right.road)
-            items.append((z, partial(people.person, scene, draws, x, z)))
+            items.append(Item(x, z, z + 0.3, partial(people.person, scene, draws, x, z)))
             z += 0.3
 
 

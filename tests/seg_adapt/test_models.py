@@ -119,7 +119,7 @@ def test_output_cells_are_centred_where_the_segmentor_says(architecture, layout)
 
 @pytest.mark.parametrize("architecture", ["resnet18", "vgg16", "vgg16_fc7_d4"])
 def test_parameters_are_grouped_once(architecture):
-    segmentor = thin(architecture, bn_affine=False, freeze_stages=[])
+    segmentor = thin(architecture, bn_affine=False)
     groups = segmentor.parameter_groups(
         backbone_lr_mult=3.0, head_lr_mult=10.0, bias_lr_mult=2.0, bias_decay=False
     )
@@ -133,6 +133,12 @@ def test_parameters_are_grouped_once(architecture):
             bias = name.endswith(".bias")
             assert group["lr_mult"] == (10.0 if new else 3.0) * (2.0 if bias else 1.0), name
             assert group["weight_decay_mult"] == (0.0 if bias else 1.0), name
+
+
+def test_parameter_groups_by_default_decay_everything():
+    groups = thin("vgg16").parameter_groups()
+    assert sorted(group["lr_mult"] for group in groups) == [1.0, 10.0]
+    assert {group["weight_decay_mult"] for group in groups} == {1.0}
 
 
 def test_frozen_stages_are_in_no_group():

@@ -20,7 +20,7 @@ def test_registry_lists_what_there_is_and_names_the_nearest():
     registry.add("road", 1)
     registry.add("plca", 2)
     assert registry.get("road") == 1
-    with pytest.raises(UserError, match=r"unknown method 'raod': did you mean 'road'\? .*plca, road"):
+    with pytest.raises(UserError, match=r"'raod': did you mean 'road'\? .*plca, road"):
         registry.get("raod")
     with pytest.raises(KeyError, match="registered twice"):
         registry.add("road", 3)
@@ -92,7 +92,7 @@ def test_config_refuses_bad_files(tree, tmp_path):
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(tree, tmp_path / "broken.yaml")
     (tmp_path / "orphan.yaml").write_text("_BASE_: gone.yaml\n")
-    with pytest.raises(MissingFileError, match="gone.yaml"):
+    with pytest.raises(MissingFileError, match=r"gone\.yaml"):
         load_config(tree, tmp_path / "orphan.yaml")
 
 

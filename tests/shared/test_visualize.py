@@ -1,9 +1,8 @@
-import cv2
 import numpy as np
 import pytest
 
 from shared.errors import UserError
-from shared.visualize import legend, overlay, panel, write_image
+from shared.visualize import legend, overlay, panel
 
 
 def flat(color, height=20, width=30):
@@ -93,11 +92,3 @@ def test_legend_shows_every_colour_at_any_width():
         assert {tuple(c) for c in colors.tolist()} <= present
     with pytest.raises(UserError, match="one uint8 RGB row for each class"):
         legend(names, colors[:3])
-
-
-def test_write_image_writes_rgb_and_refuses_label_maps(tmp_path):
-    path = tmp_path / "new" / "a.png"
-    write_image(path, flat((10, 20, 30)))
-    assert (cv2.imread(str(path)) == (30, 20, 10)).all()
-    with pytest.raises(UserError, match="expected a uint8 RGB array"):
-        write_image(path, np.zeros((4, 4), np.uint8))

@@ -36,7 +36,7 @@ def make_toy(
     workers: int = 0,
     progress: bool = True,
     force: bool = False,
-) -> None:
+) -> bool:
     """Writes toy data sets below `root / "toy"`; finishes what an interrupted run began.
 
     The same parameters give the same files, whatever the number of workers.
@@ -48,26 +48,12 @@ def make_toy(
         workers: processes; 1 renders in this one, 0 takes what the machine and the work allow.
         force: replace layouts that were made before; otherwise other parameters than theirs are a
             UserError.
+
+    Returns:
+        False where all was there.
     """
     plans = _plans(root, layouts, Size(count, val_count, seed, height, width))
-    _make(plans, workers, progress, force)
-
-
-def ensure_toy(
-    root: Path,
-    layouts: Sequence[str],
-    *,
-    count: int,
-    val_count: int,
-    seed: int = 0,
-    height: int = 256,
-    width: int = 512,
-    workers: int = 0,
-    progress: bool = True,
-) -> bool:
-    """`make_toy` where something is missing; False where all was there."""
-    plans = _plans(root, layouts, Size(count, val_count, seed, height, width))
-    return _make(plans, workers, progress, force=False)
+    return _make(plans, workers, progress, force)
 
 
 def _plans(root: Path, layouts: Sequence[str], size: Size) -> list[Plan]:

@@ -88,18 +88,25 @@ class Plan:
 
     def existing(self) -> dict | None:
         """The manifest on disk: of a complete layout, of one begun, or None."""
-        for path in (self.finished, self.unfinished):
-            if path.is_file():
-                try:
-                    manifest = json.loads(path.read_text())
-                    _ = manifest["files"], manifest["frames"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(
-                        f"{path} is no manifest of toy data; remove it and the folders "
-                        f"{', '.join(self.layout.owns)} beside it"
-                    ) from error
+        if self.finished.is_file():
+            return self._read(self.finished)
+        if self.unfinished.is_file():
+            manifest = self._read(self.unfinished)
+            # A run that ended before its first file binds nobody to its parameters.
+            if any((self.folder / file).is_file() for file in manifest["files"]):
                 return manifest
         return None
+
+    def _read(self, path: Path) -> dict:
+        try:
+            manifest = json.loads(path.read_text())
+            _ = manifest["files"], manifest["frames"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is no manifest of toy data; remove it and the folders "
+                f"{', '.join(self.layout.owns)} beside it"
+            ) from error
+        return manifest
 
     def complete(self) -> bool:
         """Made with these parameters, and every file still there."""
@@ -166,6 +173,24 @@ class Plan:
                 # Hidden files are our own temporary ones, or the file browser's.
                 if path.is_file() and not path.name.startswith("."):
                     yield path.relative_to(self.folder).as_posix()
+
+
+def is_ready(root: Path, name: str) -> bool:
+    """Whether a complete layout of this generator is there, of any size.
+
+    Raises:
+        UserError: it was made by another version of the generator.
+    """
+    path = root / FOLDER / f"{name}.json"
+    if not path.is_file():
+        return False
+    version = json.loads(path.read_text()).get("generator")
+    if version != GENERATOR_VERSION:
+        raise UserError(
+            f"{path} is of version {version} of the toy generator, this is {GENERATOR_VERSION}: "
+            f"renew it with: python datasets/make_toy.py --force --layouts {name}"
+        )
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

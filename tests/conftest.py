@@ -1,0 +1,65 @@
+"""Toy data and small networks that many tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from seg_adapt.models.build import build_segmentor
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
+from shared.toy.layouts import make_toy
+
+TOY_SIZE = (64, 128)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tiny tensors: a second thread only adds noise and waiting."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with six game frames and six + three real ones of 64x128. Not to be written."""
+    root = tmp_path_factory.mktemp("data")
+    height, width = TOY_SIZE
+    make_toy(
+        root,
+        ["gta5", "cityscapes"],
+        count=6,
+        val_count=3,
+        height=height,
+        width=width,
+        workers=1,
+        progress=False,
+    )
+    return root
+
+
+def tiny_segmentor(num_classes: int = 5, **arguments) -> Segmentor:
+    """A ResNet-18 of an eighth of the width; the same weights at every call."""
+    torch.manual_seed(0)
+    arguments = {"architecture": "resnet18", "width": 0.125, "bn": "frozen"} | arguments
+    return build_segmentor(num_classes=num_classes, **arguments)
+
+
+def whole_image_geometry(count: int, height: int, width: int) -> Geometry:
+    ones = torch.ones(count)
+    return Geometry(0 * ones, 0 * ones, ones, ones, height * ones, width * ones)
+
+
+def random_batches(
+    count: int = 2, size: tuple[int, int] = (33, 49), num_classes: int = 5, seed: int = 0
+) -> tuple[SourceBatch, TargetBatch]:
+    """Noise images with random labels, some ignored, covering whole images."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def images() -> torch.Tensor:
+        return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
+
+    labels = torch.randint(0, num_classes, (count, *size), generator=generator)
+    labels[:, :3] = 255
+    geometry = whole_image_geometry(count, *size)
+    names = tuple(str(i) for i in range(count))
+    return SourceBatch(images(), labels, geometry, names), TargetBatch(images(), geometry, names)

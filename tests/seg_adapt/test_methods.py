@@ -1,0 +1,141 @@
+"""What every method keeps: its contract with the engine."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from conftest import random_batches, tiny_segmentor
+
+from seg_adapt.config import defaults
+from seg_adapt.engine.trainer import Trainer
+from seg_adapt.methods import METHODS
+from shared.config import load_config
+from shared.errors import UserError
+
+# Parameters that get no gradient, each with its mathematical reason.
+WITHOUT_GRADIENT: dict[str, set[str]] = {}
+
+
+def build(name, **segmentor):
+    cfg = load_config(defaults(), None, ["METHOD", name, "MODEL.WEIGHTS", "tiny"])
+    segmentor = tiny_segmentor(**({"bn_affine": True} | segmentor))
+    torch.manual_seed(1)
+    method = METHODS.get(name).from_config(cfg, segmentor)
+    method.prepare()
+    return method
+
+
+def trainer(method, *overrides):
+    cfg = load_config(defaults(), None, ["SOLVER.ITERATIONS", "4", *overrides])
+    return Trainer(method, cfg.SOLVER, seed=0, device=torch.device("cpu"))
+
+
+@pytest.fixture(params=list(METHODS))
+def name(request):
+    return request.param
+
+
+def phases(method, source, target):
+    for group, losses in method.steps(source, target):
+        yield group, losses
+        total = sum(losses.values())
+        if total.requires_grad:
+            groups = method.groups()[group]
+            total.backward(inputs=[p for part in groups for p in part["params"]])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_losses_are_finite_scalars(name, count):
+    method = build(name)
+    for _, losses in phases(method, *random_batches(count)):
+        for loss in losses.values():
+            assert loss.dim() == 0 and torch.isfinite(loss)
+
+
+def test_every_trainable_parameter_is_in_one_group_and_gets_gradient(name):
+    method = build(name)
+    grouped = [p for parts in method.groups().values() for part in parts for p in part["params"]]
+    assert len(grouped) == len({id(p) for p in grouped})
+    trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
+    assert {id(p) for p in grouped} == {id(p) for p in trainable.values()}
+    # A map of 9 x 17 cells: every region has some, and each ASPP branch at least its centre tap.
+    for _ in phases(method, *random_batches(2, (65, 129))):
+        pass
+    missing = {n for n, p in trainable.items() if p.grad is None or not p.grad.any()}
+    assert missing == WITHOUT_GRADIENT.get(name, set())
+
+
+def test_only_the_yielded_group_receives_gradient(name):
+    method = build(name)
+    owner = {
+        id(p): group
+        for group, parts in method.groups().items()
+        for part in parts
+        for p in part["params"]
+    }
+    steps = method.steps(*random_batches())
+    for group, losses in steps:
+        for p in method.parameters():
+            p.grad = None
+        total = sum(losses.values())
+        if total.requires_grad:
+            parts = method.groups()[group]
+            total.backward(inputs=[p for part in parts for p in part["params"]])
+        touched = {owner[id(p)] for p in method.parameters() if p.grad is not None}
+        assert touched <= {group}
+
+
+def test_training_step_is_deterministic(name):
+    results = []
+    for _ in range(2):
+        run = trainer(build(name))
+        logs = [run.step([(0, *random_batches(seed=i))]) for i in range(2)]
+        results.append((logs, run.method.state_dict()))
+    assert results[0][0] == results[1][0]
+    for key, value in results[0][1].items():
+        assert torch.equal(value, results[1][1][key]), key
+
+
+def test_all_ignored_labels(name):
+    source, target = random_batches()
+    source = dataclasses.replace(source, labels=torch.full_like(source.labels, 255))
+    run = trainer(build(name))
+    logs = run.step([(0, source, target)])
+    assert logs["loss/seg"] == 0.0
+    assert all(torch.isfinite(p).all() for p in run.method.parameters())
+
+
+def test_one_class_present(name):
+    source, target = random_batches()
+    source = dataclasses.replace(source, labels=torch.zeros_like(source.labels))
+    logs = trainer(build(name)).step([(0, source, target)])
+    assert logs["loss/seg"] > 0
+
+
+def test_one_cell_map_trains_or_is_refused_in_one_line(name):
+    run = trainer(build(name))
+    try:
+        logs = run.step([(0, *random_batches(1, (8, 8)))])
+    except UserError as error:
+        assert "8x8" in str(error) and "INPUT.CROP" in str(error)
+    else:
+        assert all(math.isfinite(v) for key, v in logs.items() if key.startswith("loss/"))
+
+
+def test_state_round_trip_predicts_the_same(name):
+    run = trainer(build(name))
+    run.step([(0, *random_batches())])
+    other = build(name)
+    other.load_state_dict(run.method.state_dict())
+    images = random_batches()[0].images
+    with torch.no_grad():
+        assert torch.equal(run.method.eval().predict(images), other.eval().predict(images))
+
+
+def test_bf16_autocast_gives_finite_losses_near_fp32(name):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        run = trainer(build(name), "SOLVER.PRECISION", precision)
+        losses[precision] = run.step([(0, *random_batches(1, (33, 33)))])["loss/seg"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)

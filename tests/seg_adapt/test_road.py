@@ -1,0 +1,161 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import random_batches, tiny_segmentor
+
+from seg_adapt.methods.road import Road, RoadOptions, distillation_loss, spatial_loss
+from shared.errors import UserError
+
+
+def road(**options):
+    torch.manual_seed(1)
+    method = Road(tiny_segmentor(), road=RoadOptions(**options))
+    method.prepare()
+    return method
+
+
+def test_distillation_is_the_mean_unsquared_channel_norm():
+    x, z = torch.randn(2, 3, 4, 5).double(), torch.randn(2, 3, 4, 5).double()
+    expected = sum(
+        (x[n, :, i, j] - z[n, :, i, j]).square().sum().sqrt()
+        for n in range(2)
+        for i in range(4)
+        for j in range(5)
+    )
+    assert distillation_loss(x, z).item() == pytest.approx(expected.item() / 40, rel=1e-6)
+
+
+def test_distillation_gradient_is_finite_where_student_equals_teacher():
+    x = torch.randn(1, 8, 3, 3, requires_grad=True)
+    loss = distillation_loss(x, x.detach())
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.isfinite(x.grad).all() and not x.grad.any()
+
+
+def test_first_step_starts_at_the_teacher():
+    method = road(spatial=False)
+    source, target = random_batches()
+    losses = method.train().losses(source, target)
+    assert losses["distillation"].item() == 0.0
+    assert set(losses) == {"seg", "distillation"}
+
+
+def test_teacher_does_not_move_and_is_not_saved():
+    method = road()
+    target = random_batches()[1]
+    before = method.teacher(target.images)
+    with torch.no_grad():
+        for p in method.segmentor.parameters():
+            p.add_(1.0)
+    assert torch.equal(before, method.teacher(target.images))
+    assert not any("teacher" in key for key in method.state_dict())
+    assert not any("teacher" in key for key, _ in method.named_parameters())
+
+
+def reference_spatial(source, target, reduction):
+    """Eqs. 2 and 3 written out."""
+    total = 0.0
+    for s, t in zip(source, target, strict=True):
+        if len(s) == 0 or len(t) == 0:
+            continue
+        ce_source = [F.softplus(logit) for logit in s]  # -log(1 - sigmoid)
+        ce_target = [F.softplus(-logit) for logit in t]  # -log sigmoid
+        if reduction == "pooled":
+            total += sum(ce_source + ce_target) / (len(s) + len(t))
+        else:
+            total += (sum(ce_source) / len(s) + sum(ce_target) / len(t)) / 2
+    return total
+
+
+@pytest.mark.parametrize("reduction", ["per_domain", "pooled"])
+def test_spatial_loss_against_the_equations(reduction):
+    torch.manual_seed(0)
+    source = [torch.randn(n).double() for n in (3, 0, 5)]
+    target = [torch.randn(n).double() for n in (2, 4, 7)]
+    loss, shared = spatial_loss(source, target, reduction)
+    assert shared == 2
+    assert loss.item() == pytest.approx(reference_spatial(source, target, reduction).item())
+
+
+def test_spatial_loss_without_any_shared_region_is_zero_and_has_a_gradient():
+    logits = torch.randn(3, requires_grad=True)
+    loss, shared = spatial_loss([logits, logits[:0]], [logits[:0], logits])
+    loss.backward()
+    assert (loss.item(), shared) == (0.0, 0)
+    assert not logits.grad.any()
+
+
+def spatial_gradients(lambda_on, weight):
+    method = road(distillation="none", spatial_weight=weight, lambda_on=lambda_on)
+    # Larger than the initial N(0, 0.001), so that features get a gradient worth comparing.
+    with torch.no_grad():
+        for p in method.classifiers.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    loss = method.eval().losses(*random_batches())["spatial"]
+    backbone = list(method.segmentor.stages["layer4"].parameters())
+    backbone = [p for p in backbone if p.requires_grad]
+    heads = list(method.classifiers.parameters())
+    return torch.autograd.grad(loss, [backbone[0], heads[0]])
+
+
+def test_lambda_2_scales_the_reversed_gradient_once_and_by_default_not_the_classifiers():
+    backbone_1, head_1 = spatial_gradients("grl", 1.0)
+    backbone_s, head_s = spatial_gradients("grl", 0.01)
+    torch.testing.assert_close(backbone_s, 0.01 * backbone_1)
+    torch.testing.assert_close(head_s, head_1)
+    backbone_l, head_l = spatial_gradients("loss", 0.01)
+    torch.testing.assert_close(backbone_l, 0.01 * backbone_1)
+    torch.testing.assert_close(head_l, 0.01 * head_1)
+
+
+def test_backbone_gradient_is_the_reverse_of_the_classifiers_interest():
+    """One step of the backbone along −gradient must raise the domain classifiers' loss."""
+    method = road(distillation="none", spatial_weight=1.0).double().eval()
+    with torch.no_grad():
+        for p in method.classifiers.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    batches = random_batches()
+    parameters = [p for p in method.segmentor.stages["layer4"].parameters() if p.requires_grad]
+    before = method.losses(*batches)["spatial"]
+    gradients = torch.autograd.grad(before, parameters)
+    step = 1e-5 / max(g.abs().max() for g in gradients)
+    with torch.no_grad():
+        for p, g in zip(parameters, gradients, strict=True):
+            p.sub_(step * g)
+    assert method.losses(*batches)["spatial"] > before
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 1), (2, 2), (3, 3)])
+def test_region_grids_of_the_ablation(grid):
+    method = road(regions=grid)
+    losses = method.losses(*random_batches())
+    assert len(method.classifiers.heads) == grid[0] * grid[1]
+    assert torch.isfinite(losses["spatial"])
+    assert method.pop_records()["regions/shared"] == 1.0
+
+
+def test_source_distillation_and_other_ablations():
+    source, target = random_batches()
+    method = road(distillation="source", spatial=False)
+    with torch.no_grad():
+        next(p for p in method.segmentor.parameters() if p.requires_grad).mul_(1.5)
+    features = method.segmentor.run(source.images, until="layer4")
+    expected = 0.1 * distillation_loss(features, method.teacher(source.images))
+    torch.testing.assert_close(method.losses(source, target)["distillation"], expected)
+    assert set(road(distillation="none", spatial=False).losses(source, target)) == {"seg"}
+    assert road(feature_stage="layer3").classifiers.heads[0][0].in_features == 32
+
+
+def test_wrong_options_name_the_key():
+    with pytest.raises(UserError, match=r"ROAD.DISTILLATION is 'both'"):
+        RoadOptions(distillation="both")
+    with pytest.raises(UserError, match=r"ROAD.REGIONS"):
+        RoadOptions(regions=(0, 3))
+
+
+def test_no_silent_random_teacher():
+    method = Road(tiny_segmentor(), pretrained=False)
+    with pytest.raises(UserError, match=r"MODEL.WEIGHTS is empty"):
+        method.prepare()
+    Road(tiny_segmentor(), road=RoadOptions(distillation="none"), pretrained=False).prepare()

@@ -1,0 +1,258 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import random_batches, tiny_segmentor
+
+from seg_adapt.config import defaults
+from seg_adapt.engine.optimizers import build_optimizers, rate_factor
+from seg_adapt.engine.trainer import Trainer
+from seg_adapt.methods.adaptseg import AdaptSeg
+from seg_adapt.methods.base import Method, ModelOptions, Stage
+from seg_adapt.methods.road import Road
+from seg_adapt.methods.source_only import SourceOnly
+from seg_adapt.structures import SourceBatch
+from shared.config import load_config
+from shared.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def solver(*overrides):
+    return load_config(defaults(), None, ["SOLVER.ITERATIONS", "6", *overrides]).SOLVER
+
+
+def micro_batches(iteration, count=1):
+    return [(i, *random_batches(seed=100 * iteration + i)) for i in range(count)]
+
+
+def test_adaptseg_equals_the_hand_toggled_loop_exactly():
+    """AdaptSegNet's script: freeze D, two backward passes, unfreeze D, one more, two steps."""
+    torch.manual_seed(1)
+    method = AdaptSeg(tiny_segmentor(), ModelOptions(head_lr_mult=10.0))
+    run = Trainer(method, solver(), seed=0, device=CPU)
+
+    network = tiny_segmentor()
+    torch.manual_seed(1)
+    discriminator = AdaptSeg(tiny_segmentor()).discriminator
+    head = list(network.stages["head"].parameters())
+    head_ids = {id(p) for p in head}
+    backbone = [p for p in network.parameters() if p.requires_grad and id(p) not in head_ids]
+    optimizer = torch.optim.SGD(
+        [{"params": backbone, "lr": 2.5e-4}, {"params": head, "lr": 2.5e-3}],
+        momentum=0.9,
+        weight_decay=5e-4,
+    )
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=1e-4, betas=(0.9, 0.99))
+
+    def interpolate(logits):
+        return F.interpolate(logits, (33, 49), mode="bilinear", align_corners=False)
+
+    for iteration in range(3):
+        source, target = random_batches(seed=iteration)
+        run.step([(0, source, target)])
+        run.iteration += 1
+
+        factor = (1 - iteration / 6) ** 0.9
+        optimizer.param_groups[0]["lr"] = 2.5e-4 * factor
+        optimizer.param_groups[1]["lr"] = 2.5e-3 * factor
+        optimizer_d.param_groups[0]["lr"] = 1e-4 * factor
+        optimizer.zero_grad()
+        optimizer_d.zero_grad()
+        for p in discriminator.parameters():
+            p.requires_grad = False
+        prediction = interpolate(network.train()(source.images))
+        F.cross_entropy(prediction, source.labels, ignore_index=255).backward()
+        prediction_target = interpolate(network(target.images))
+        output = discriminator(F.softmax(prediction_target, dim=1))
+        adversarial = F.binary_cross_entropy_with_logits(output, torch.zeros_like(output))
+        (0.001 * adversarial).backward()
+        for p in discriminator.parameters():
+            p.requires_grad = True
+        for maps, label in ((prediction, 0.0), (prediction_target, 1.0)):
+            output = discriminator(F.softmax(maps.detach(), dim=1))
+            loss = F.binary_cross_entropy_with_logits(output, torch.full_like(output, label))
+            (loss / 2).backward()
+        optimizer.step()
+        optimizer_d.step()
+
+    for ours, theirs in zip(method.segmentor.parameters(), network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(
+        method.discriminator.parameters(), discriminator.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_accumulated_micro_batches_equal_one_large_batch():
+    small, large = (
+        Trainer(SourceOnly(tiny_segmentor()), solver("SOLVER.ACCUMULATE", n), seed=0, device=CPU)
+        for n in ("2", "1")
+    )
+    (_, first, target), (_, second, _) = micro_batches(0, 2)
+    small.step([(0, first, target), (1, second, target)])
+    joined = SourceBatch(
+        torch.cat([first.images, second.images]),
+        torch.cat([first.labels, second.labels]),
+        first.geometry,
+        first.names,
+    )
+    large.step([(0, joined, target)])
+    # Equal numbers of labelled pixels, so that the mean of means is the mean.
+    for a, b in zip(small.method.parameters(), large.method.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def vgg_road():
+    torch.manual_seed(2)
+    segmentor = tiny_segmentor(architecture="vgg16", width=0.03)
+    method = Road(segmentor)
+    method.prepare()
+    return method
+
+
+def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path):
+    """With dropout (ASPP-L), momentum and a schedule."""
+    whole = Trainer(vgg_road(), solver(), seed=3, device=CPU)
+    logs = []
+    whole.train((micro_batches(i) for i in range(6)), logs.append)
+
+    first = Trainer(vgg_road(), solver(), seed=3, device=CPU)
+    first.train((micro_batches(i) for i in range(3)), lambda _: None)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = Trainer(vgg_road(), solver(), seed=3, device=CPU)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert second.iteration == 3
+    torch.manual_seed(999)
+    resumed = []
+    second.train((micro_batches(i) for i in range(3, 6)), resumed.append)
+    assert resumed == logs[3:]
+    for key, value in whole.method.state_dict().items():
+        assert torch.equal(value, second.method.state_dict()[key]), key
+
+
+class TwoStages(Method):
+    """First the head alone, then everything."""
+
+    def stages(self, iterations):
+        return [Stage("head", 2), Stage("all", iterations)]
+
+    def enter(self, stage):
+        self.stage = stage
+
+    def groups(self):
+        head = self.segmentor.stages["head"]
+        modules = [head] if self.stage == "head" else [self.segmentor.stages]
+        return {"model": self.new_groups(modules)}
+
+    def losses(self, source, target):
+        return {"seg": self.segmentation_loss(self.segmentor(source.images), source.labels)}
+
+
+def test_stages_follow_each_other_with_their_own_optimizers_and_schedule():
+    run = Trainer(TwoStages(tiny_segmentor()), solver(), seed=0, device=CPU)
+    assert run.total == 8
+    stem = run.method.segmentor.stages["stem"]
+    before = next(stem.parameters()).clone()
+    rates, moved = [], []
+
+    def after_step(logs):
+        rates.append(logs["lr/model"])
+        moved.append(not torch.equal(before, next(stem.parameters())))
+
+    run.train((micro_batches(i) for i in range(8)), after_step)
+    assert moved == [False, False] + [True] * 6
+    assert rates[0] == rates[2] == pytest.approx(2.5e-3)
+    assert rates[1] == pytest.approx(2.5e-3 * 0.5**0.9)
+    assert (run.iteration, run.stage_index) == (8, 1)
+
+    resumed = Trainer(TwoStages(tiny_segmentor()), solver(), seed=0, device=CPU)
+    resumed.load_state_dict(run.state_dict())
+    assert resumed.method.stage == "all"
+
+
+class Diverging(SourceOnly):
+    def losses(self, source, target):
+        return {"seg": super().losses(source, target)["seg"] * float("inf")}
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_remedy():
+    run = Trainer(Diverging(tiny_segmentor()), solver(), seed=0, device=CPU)
+    with pytest.raises(UserError, match=r"iteration 1 \(seg inf\): lower SOLVER.MODEL.LR"):
+        run.step(micro_batches(0))
+
+
+class Uneven(SourceOnly):
+    def steps(self, source, target):
+        yield "model", self.losses(source, target)
+        if source.names[0] == "odd":
+            yield "model", self.losses(source, target)
+
+
+def test_micro_batches_must_agree_on_their_phases():
+    run = Trainer(Uneven(tiny_segmentor()), solver("SOLVER.ACCUMULATE", "2"), seed=0, device=CPU)
+    (_, first, target), (_, second, _) = micro_batches(0, 2)
+    odd = SourceBatch(second.images, second.labels, second.geometry, ("odd", "1"))
+    with pytest.raises(RuntimeError, match="different groups"):
+        run.step([(0, first, target), (1, odd, target)])
+
+
+def test_optimizers_refuse_a_parameter_in_two_groups():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    part = {"params": [parameter], "lr_mult": 1.0, "weight_decay_mult": 1.0}
+    with pytest.raises(ValueError, match="two optimizer groups"):
+        build_optimizers({"model": [part], "discriminator": [part]}, solver())
+
+
+def test_learning_rate_schedules():
+    assert rate_factor(solver("SOLVER.HORIZON", "100"), 50, 6) == pytest.approx(0.5**0.9)
+    assert rate_factor(solver(), 3, 6) == pytest.approx(0.5**0.9)
+    stepped = solver("SOLVER.SCHEDULE", "multi_step", "SOLVER.MILESTONES", "[2]")
+    assert rate_factor(stepped, 2, 6) == pytest.approx(0.1)
+    warm = solver("SOLVER.SCHEDULE", "constant", "SOLVER.WARMUP", "10")
+    assert rate_factor(warm, 5, 6) == pytest.approx(0.5005)
+    with pytest.raises(UserError, match=r"SOLVER.SCHEDULE is 'cosine'"):
+        rate_factor(solver("SOLVER.SCHEDULE", "cosine"), 0, 6)
+    with pytest.raises(UserError, match=r"SOLVER.PRECISION is 'fp16'"):
+        Trainer(
+            SourceOnly(tiny_segmentor()), solver("SOLVER.PRECISION", "fp16"), seed=0, device=CPU
+        )
+
+
+TWO_PROCESSES = """
+import sys, torch
+from seg_adapt.engine.trainer import Trainer
+from shared import distributed
+sys.path.insert(0, sys.argv[1])
+from test_trainer import CPU, micro_batches, solver, vgg_road
+
+torch.set_num_threads(1)
+distributed.initialise(CPU)
+run = Trainer(vgg_road(), solver("SOLVER.ACCUMULATE", "2"), seed=3, device=CPU)
+rank, world = distributed.rank(), distributed.world_size()
+run.train(([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3)), lambda _: 0)
+if rank == 0:
+    torch.save(run.method.state_dict(), sys.argv[2])
+distributed.shut_down()
+"""
+
+
+def test_two_processes_equal_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"}
+    states = []
+    for launcher in (
+        [sys.executable],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"],
+    ):
+        file = tmp_path / f"{len(launcher)}.pt"
+        subprocess.run([*launcher, script, here, file], env=environment, check=True)
+        states.append(torch.load(file, weights_only=True))
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], rtol=1e-5, atol=1e-7, msg=key)
