@@ -6,18 +6,15 @@ python datasets/make_toy.py --preview toy.png                 only a contact she
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from shared.catalog import data_root
-except ModuleNotFoundError as _error:
-    print(
-        f"error: {_error}: install the project first: pip install -e . (or make)", file=sys.stderr
-    )
-    sys.exit(2)
-from shared.cli import run
+    from shared.cli import run
+except ModuleNotFoundError:
+    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+
+from shared.catalog import data_root
 from shared.errors import UserError
 from shared.images import write_png
 from shared.toy.layouts import LAYOUTS, make_toy

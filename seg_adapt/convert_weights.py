@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    import shared.cli
-except ModuleNotFoundError as error:
-    if error.name != "shared":
-        raise
-    raise SystemExit("the packages are not installed: run `pip install -e .` first") from None
+    from shared.cli import run
+except ModuleNotFoundError:
+    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 import torch
 
@@ -65,4 +63,4 @@ def _has(published: Published, name: str) -> bool:
 
 
 if __name__ == "__main__":
-    shared.cli.run(main)
+    run(main)

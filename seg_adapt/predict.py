@@ -13,6 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+try:
+    from shared.cli import run
+except ModuleNotFoundError:
+    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+
 import cv2
 import numpy as np
 import torch
@@ -24,7 +29,7 @@ from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.inference import predict_train_ids
 from seg_adapt.methods.base import Method
-from shared.cli import EXIT_USER_ERROR, run
+from shared.cli import EXIT_USER_ERROR
 from shared.errors import MissingFileError, UserError
 from shared.images import read_image, write_png
 from shared.label_maps import LabelSpace, encode_colors

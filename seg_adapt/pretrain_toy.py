@@ -1,14 +1,13 @@
 """Pre-trains the toys' backbone on rendered object crops; see `seg_adapt/engine/pretrain.py`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 try:
     from shared.cli import run
 except ModuleNotFoundError:
-    sys.exit("not installed: run `pip install -e .` in the repository, or use its Makefile")
+    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 from seg_adapt.engine.pretrain import STEPS, pretrain, weights_path
 from shared.catalog import data_root

@@ -9,7 +9,7 @@ from pathlib import Path
 try:
     from shared.cli import run
 except ModuleNotFoundError:
-    sys.exit("not installed: run `pip install -e .` in the repository, or use its Makefile")
+    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 from fvcore.common.config import CfgNode
 
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY VALUE", help="e.g. SOLVER.BATCH_SIZE 2"
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

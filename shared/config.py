@@ -1,5 +1,6 @@
 """Experiment files: fvcore's CfgNode, `_BASE_`, `KEY VALUE` overrides, no unknown keys."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,18 +69,22 @@ def _merge_pairs(cfg: CfgNode, pairs: Sequence[object], where: str) -> None:
             )
     merged: list[object] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        merged += [key, _whole_as_float(value, known[key])]
+        merged += [key, _as_declared(value, known[key])]
     try:
         cfg.merge_from_list(merged)
     except ValueError as error:
         raise UserError(f"wrong value in {where}: {error}") from error
 
 
-def _whole_as_float(value: object, default: object) -> object:
-    """`1` for a key whose default is `1.0` is meant as a float; yacs refuses it."""
+def _as_declared(value: object, default: object) -> object:
+    """A command line's text read as YAML, so that `[a, b]` is a list; `1` for a float is `1.0`."""
+    if isinstance(value, str) and isinstance(default, str):
+        return repr(value)  # yacs would read "7" as a number
+    if isinstance(value, str):
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)
     if isinstance(default, float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return value
+        # YAML reads 1e-4, without a point, as text.
+        with contextlib.suppress(TypeError, ValueError):
+            value = float(value)
     return value

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seg_adapt.engine.pretrain import pretrain, weights_path
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
@@ -63,3 +64,12 @@ def random_batches(
     geometry = whole_image_geometry(count, *size)
     names = tuple(str(i) for i in range(count))
     return SourceBatch(images(), labels, geometry, names), TargetBatch(images(), geometry, names)
+
+
+@pytest.fixture(scope="session")
+def toy_weights(toy_root: Path) -> float:
+    """Width of a backbone that was pre-trained (barely) into the toy root."""
+    width = 0.125
+    path = weights_path(toy_root, "resnet18", width)
+    pretrain(path, architecture="resnet18", width=width, steps=2, workers=0, test_scenes=1)
+    return width

@@ -67,12 +67,13 @@ def pretrain(
     steps: int = STEPS,
     seed: int = 0,
     workers: int = 1,
+    test_scenes: int = TEST_SCENES,
 ) -> float:
     """Trains, writes the weights to `path` and returns the accuracy on scenes not trained on."""
     torch.manual_seed(seed)
     model = build_classifier(architecture=architecture, num_classes=len(CITYSCAPES_19), width=width)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    scenes = _Scenes(TEST_SCENES, steps * SCENES_PER_BATCH, seed)
+    scenes = _Scenes(test_scenes, steps * SCENES_PER_BATCH, seed)
     model.train()
     bar = tqdm(_batches(scenes, workers), total=steps, desc="pre-training", unit="it")
     for step, (images, classes) in enumerate(bar):
@@ -83,7 +84,7 @@ def pretrain(
         loss.backward()
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    accuracy = _accuracy(model, _Scenes(0, TEST_SCENES, seed))
+    accuracy = _accuracy(model, _Scenes(0, test_scenes, seed))
     backbone = {k: v for k, v in model.state_dict().items() if not k.startswith("stages.head.")}
     checkpoint.save({"segmentor": backbone, "made_for": conventions(model)}, path)
     return accuracy

@@ -66,7 +66,7 @@ def _photo_materials(generator: np.random.Generator, gain: float) -> tuple:
 
 
 def real(generator: np.random.Generator) -> Style:
-    kind, scale, strength = _photo_materials(generator, 1.0)
+    kind, scale, strength = _photo_materials(generator, 0.8)
     cast = 1.0 + generator.normal(0.0, 0.035, 3)
     cast[1] += 0.02
     return Style(
@@ -94,7 +94,7 @@ def real(generator: np.random.Generator) -> Style:
             generator.uniform(-4, 12),
         ),
         blur=generator.uniform(0.4, 0.75),
-        noise=generator.uniform(3.0, 6.5),
+        noise=generator.uniform(1.0, 3.0),
         noise_blur=0.5,
         jpeg=int(generator.integers(60, 88)),
     )

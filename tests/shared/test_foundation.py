@@ -57,6 +57,8 @@ def test_config_file_base_and_overrides(tree, tmp_path):
     (tmp_path / "base.yaml").write_text("NAME: base\nSOLVER:\n  LR: 1\n")
     (tmp_path / "child.yaml").write_text("_BASE_: base.yaml\nSOLVER:\n  STEPS: [5]\n")
     cfg = load_config(tree, tmp_path / "child.yaml", ["FLAG", "True"])
+    assert load_config(tree, None, ["SOLVER.STEPS", "[a, b]"]).SOLVER.STEPS == ["a", "b"]
+    assert load_config(tree, None, ["SOLVER.LR", "1e-4", "NAME", "7"]).SOLVER.LR == 1e-4
     assert flatten(cfg) == {
         "SOLVER.LR": 1.0,
         "SOLVER.STEPS": [5],

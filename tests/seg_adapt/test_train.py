@@ -1,0 +1,233 @@
+"""The command line, in process and, where the process matters, outside."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seg_adapt import train
+from seg_adapt.engine.trainer import Trainer
+from shared import checkpoint
+from shared.cli import call
+from shared.events import read_metrics
+from shared.images import write_png
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(toy_root, toy_weights):
+    return [
+        *("DATA.ROOT", str(toy_root), "MODEL.WIDTH", str(toy_weights)),
+        *("SOLVER.ITERATIONS", "4", "INPUT.CROP", "[96, 48]", "DATA.WORKERS", "0"),
+        *("LOG_INTERVAL", "1", "CHECKPOINT_INTERVAL", "2", "TEST.PICTURES", "2"),
+    ]
+
+
+def run(*arguments):
+    return call(train.main, [str(a) for a in arguments])
+
+
+def fails(capsys, *arguments):
+    """The one line of a user's error."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
+    settings, tmp_path, capsys, caplog
+):
+    caplog.set_level("INFO")
+    folder = tmp_path / "toy" / "road"
+    assert run("--method", "road", "--output", folder, *settings) == 0
+    printed = capsys.readouterr()
+    assert "toy default, game → real" in caplog.text
+    assert "configs/road_gta5.yaml" in caplog.text
+    assert "source_only: mIoU" in printed.out and "road: mIoU" in printed.out
+
+    for run_folder in (folder, folder.with_name("source_only")):
+        names = {p.name for p in run_folder.iterdir()}
+        assert names >= {
+            "config.yaml",
+            "environment.json",
+            "metrics.jsonl",
+            "tensorboard",
+            "checkpoints",
+            "predictions",
+            "panels",
+            "report.html",
+        }
+        score = [e for e in read_metrics(run_folder) if e["kind"] == "eval"][-1]
+        assert score["images"] == 3
+        assert score["miou"] == score["official"]["miou"]
+        assert score["iou"] == score["official"]["iou"]
+    trained = [e for e in read_metrics(folder) if e["kind"] == "train"]
+    assert [e["iteration"] for e in trained] == [1, 2, 3, 4]
+    assert trained[0].keys() >= {"loss/seg", "loss/distillation", "loss/spatial", "lr/model"}
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["seed"] == 0 and environment["torch"] == torch.__version__
+    panel = np.asarray(Image.open(next((folder / "panels").glob("*.png"))))
+    assert panel.shape[1] > 4 * panel.shape[0] * 1.5  # input, truth, before, after
+    assert "source_only" in (folder / "report.html").read_text()
+
+    assert "already holds a run" in fails(capsys, "--method", "road", "--output", folder, *settings)
+    before = score_of(folder)
+    assert run("--method", "road", "--output", folder, "--eval-only", *settings) == 0
+    assert score_of(folder) == before
+
+
+def score_of(folder):
+    return [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]["miou"]
+
+
+def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeypatch):
+    arguments = ("--method", "adaptseg", "--baseline", tmp_path, *settings)
+    assert run(*arguments, "--output", tmp_path / "whole") == 0
+
+    step = Trainer.step
+
+    def interrupted(self, micro_batches):
+        if self.iteration == 3:
+            raise KeyboardInterrupt
+        return step(self, micro_batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        assert run(*arguments, "--output", tmp_path / "parts") == 130
+    assert checkpoint.load(tmp_path / "parts" / "checkpoints" / "last.pt")["iteration"] == 2
+    assert run(*arguments, "--output", tmp_path / "parts", "--resume") == 0
+
+    whole, parts = (
+        checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts")
+    )
+    for key, value in whole["method"].items():
+        assert torch.equal(value, parts["method"][key]), key
+
+    def comparable(folder):
+        clock = ("seconds_per_iteration", "peak_memory_mb")
+        return [
+            {k: v for k, v in event.items() if k not in clock} for event in read_metrics(folder)
+        ]
+
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "parts")
+
+
+def test_resume_refuses_other_settings(settings, tmp_path, capsys):
+    arguments = ("--method", "source_only", "--output", tmp_path / "run", *settings)
+    assert run(*arguments) == 0
+    line = fails(capsys, *arguments, "--resume", "SEED", "7", "SOLVER.MODEL.LR", "0.5")
+    assert "SEED was 0, is 7" in line and "SOLVER.MODEL.LR was" in line
+    assert run(*arguments, "--resume", "DATA.WORKERS", "1") == 0
+
+
+def test_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run("--method", "road", "--output", folder, "--dry-run", *settings) == 0
+    assert "nothing was trained" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_help_lists_the_methods(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--help"])
+    assert stop.value.code == 0
+    assert "adaptseg, road, source_only" in capsys.readouterr().out
+
+
+def test_seasons_are_scored_in_their_own_label_space(toy_weights, toy_root, tmp_path):
+    overrides = [
+        *("DATA.ROOT", str(tmp_path), "DATA.SOURCE", "toy_summer", "DATA.TARGET", "toy_fall"),
+        *("DATA.TEST", "toy_fall", "DATA.LABEL_SPACE", "synthia_seqs13", "DATA.TOY_COUNT", "2"),
+        *("DATA.TOY_VAL_COUNT", "0", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
+        *("INPUT.CROP", "[64, 64]", "SOLVER.ITERATIONS", "1", "DATA.WORKERS", "0"),
+    ]
+    folder = tmp_path / "run"
+    assert run("--method", "source_only", "--output", folder, *overrides) == 0
+    score = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+    assert len(score["iou"]) == 13 and "lane marking" in score["iou"]
+    assert score["official"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "raod"], r"unknown method 'raod': did you mean 'road'\? "),
+        (["--config-file", "configs/none.yaml"], "no config file 'configs/none.yaml'"),
+        (["SOLVER.ITERATION", "3"], "did you mean 'SOLVER.ITERATIONS'"),
+        (["SEED"], "KEY VALUE pairs"),
+        (["DEVICE", "tpu"], "DEVICE is 'tpu', expected cpu or cuda"),
+        (["DATA.TEST", "cityscapes_va"], "did you mean 'cityscapes_val'"),
+        (["DATA.TEST", "cityscapes_val"], "no folder .*cityscapes/leftImg8bit/val"),
+        (["DATA.SOURCE", ""], "DATA.SOURCE is empty"),
+        (["DATA.LABEL_SPACE", "city"], "unknown label space 'city'"),
+        (["MODEL.WEIGHTS", "gone.pth"], "no weights file 'gone.pth'"),
+        (["MODEL.WEIGHTS", "", "METHOD", "road"], "MODEL.WEIGHTS is empty"),
+        (["MODEL.ARCHITECTURE", "resnet34"], "unknown architecture 'resnet34'"),
+        (["MODEL.FREEZE_STAGES", "['conv9']"], "conv9"),
+        (["INPUT.CROP", "[96]"], r"INPUT.CROP must be \[width, height\]"),
+        (["SOLVER.ITERATIONS", "0"], "SOLVER.ITERATIONS is 0"),
+        (["SOLVER.MODEL.TYPE", "lion"], "SOLVER.MODEL.TYPE is 'lion'"),
+        (["LOSS.RESOLUTION", "half"], "LOSS.RESOLUTION is 'half'"),
+        (["--baseline", "nowhere"], "no run 'nowhere'"),
+        (["--eval-only"], "no checkpoint"),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, settings, tmp_path, capsys):
+    import re
+
+    flags = [a for a in arguments if a.startswith("--")]
+    first = arguments if flags else []
+    last = [] if flags else arguments
+    defaults = [] if "--config-file" in flags or "--method" in flags else ["--method", "adaptseg"]
+    defaults += [] if "--baseline" in flags else ["--baseline", tmp_path]
+    output = ["--output", tmp_path / "run"]
+    assert re.search(message, fails(capsys, *defaults, *first, *output, *settings, *last))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_damaged_files_are_named_while_training(settings, toy_root, tmp_path, capsys):
+    shutil.copytree(toy_root, tmp_path / "data")
+    folder = tmp_path / "data" / "toy" / "gta5"
+    for label in (folder / "labels").iterdir():
+        write_png(label, np.zeros((5, 9), np.uint8))
+    arguments = ("--method", "source_only", "--output", tmp_path / "run", *settings)
+    other = ("DATA.ROOT", tmp_path / "data")
+    line = fails(capsys, *arguments, *other)
+    assert "labels/" in line and "is 9x5 but its image" in line
+    assert "9x5" in fails(capsys, *arguments, *other, "--dry-run")
+    for image in (folder / "images").iterdir():
+        image.write_bytes(b"not an image")
+    assert "images/" in fails(capsys, *arguments, *other)
+    for image in (folder / "images").iterdir():
+        image.unlink()
+    assert "no images in" in fails(capsys, *arguments, *other)
+
+
+def subprocess_run(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+
+def test_exit_code_of_the_real_process():
+    result = subprocess_run("seg_adapt/train.py", "--method", "raod")
+    assert result.returncode == 2
+    assert "did you mean 'road'" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "script", ["train.py", "predict.py", "convert_weights.py", "pretrain_toy.py"]
+)
+def test_without_installation_one_line_says_what_to_do(script):
+    result = subprocess_run("-S", f"seg_adapt/{script}", "--help")
+    assert result.returncode != 0
+    assert result.stderr.count("\n") == 1 and "pip install -e ." in result.stderr

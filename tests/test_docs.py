@@ -1,0 +1,99 @@
+"""What the documentation names exists, and every experiment builds."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from seg_adapt.config import defaults
+from seg_adapt.engine import build as build_module
+from seg_adapt.engine.build import (
+    method_from_config,
+    segmentor_from_config,
+    transform_from_config,
+)
+from shared.catalog import SEGMENTATION
+from shared.config import load_config
+from shared.domain_losses import Domain
+from shared.label_maps import label_space
+
+REPOSITORY = Path(__file__).parents[1]
+METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("datasets/*.md")]
+
+
+def names_in(path):
+    """Functions, classes and `Class.method`s of a module."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{f.name}" for f in node.body if isinstance(f, ast.FunctionDef)}
+    return names
+
+
+def test_every_reference_to_code_resolves():
+    references = re.findall(r"`([\w/]+\.py)::([\w.]+)`", METHODS_PAGE)
+    assert len(references) > 15
+    for file, name in references:
+        assert name in names_in(REPOSITORY / file), f"{file}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_files_exist(page):
+    text = page.read_text()
+    for name in re.findall(r"`((?:configs|docs|datasets|shared|seg_adapt)/[\w/]+\.\w+)", text):
+        assert (REPOSITORY / name).is_file(), name
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_keys_exist(page):
+    for code in re.findall(r"`([^`]+)`", page.read_text()):
+        for key in re.findall(r"(?<![\w/])(?:[A-Z][A-Z_]*\.)+[A-Z][A-Z_]*(?![\w/])", code):
+            cfg = defaults()
+            for part in key.split("."):
+                assert part in cfg, key
+                cfg = cfg[part]
+
+
+def build(cfg):
+    space = label_space(cfg.DATA.LABEL_SPACE)
+    segmentor = segmentor_from_config(cfg, space.num_classes)
+    for key in ("SOURCE", "TARGET", "TEST"):
+        assert cfg.DATA[key] in SEGMENTATION
+    for domain in Domain:
+        transform_from_config(cfg, domain)
+    build_module.test_size(cfg)
+    return method_from_config(cfg, segmentor)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_experiment_builds_and_says_what_it_is(path):
+    assert path.read_text().startswith("# ")
+    cfg = load_config(defaults(), path)
+    method = build(cfg)
+    assert {name.upper() for name in method.groups()} <= set(cfg.SOLVER)
+
+
+ROWS = [
+    (config, overrides)
+    for config, table in re.findall(
+        r"overrides of `(configs/\w+\.yaml)`(.*?)(?=\n## |\Z)", METHODS_PAGE, re.S
+    )
+    for overrides in re.findall(r"^\| [^|]+ \| `([A-Z][^`]+)` \| ", table, re.M)
+]
+
+
+@pytest.mark.parametrize(("config", "overrides"), ROWS)
+def test_every_ablation_builds(config, overrides):
+    build(load_config(defaults(), REPOSITORY / config, shlex.split(overrides)))
+
+
+def test_the_ablations_were_found():
+    assert len(ROWS) >= 9
