@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def initialise(device: torch.device) -> None:
@@ -53,6 +53,22 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
     for parameter, has_gradient, part in zip(parameters, present.tolist(), parts, strict=True):
         if has_gradient:
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+
+def mean_buffers(module: nn.Module) -> None:
+    """Averages floating-point buffers over processes, in place: BatchNorm's running statistics.
+
+    One process updates them once per micro-batch, one after the other; several update them side
+    by side and take the mean. It is the one thing in which two processes differ from one.
+    """
+    buffers = [b for b in module.buffers() if b.is_floating_point()]
+    if world_size() == 1 or not buffers:
+        return
+    flat = torch.cat([b.reshape(-1).float() for b in buffers])
+    dist.all_reduce(flat)
+    parts = (flat / world_size()).split([b.numel() for b in buffers])
+    for buffer, part in zip(buffers, parts, strict=True):
+        buffer.copy_(part.view_as(buffer))
 
 
 def mean_scalars(values: dict[str, float]) -> dict[str, float]:

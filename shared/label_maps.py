@@ -144,7 +144,7 @@ class LabelSpace:
         classes: class name per train id.
         colors: RGB per train id, 0 to 255.
         label_ids: Cityscapes label id per train id; None where the official script does not apply.
-        protocols: name of a published mean → the classes it averages.
+        protocols: name of a published mean over some of the classes → those classes.
     """
 
     name: str
@@ -165,9 +165,7 @@ def _cityscapes_space(name: str, classes: tuple[str, ...], protocols: dict) -> L
 
 
 LABEL_SPACES: Registry[LabelSpace] = Registry("label space")
-LABEL_SPACES.add(
-    "cityscapes19", _cityscapes_space("cityscapes19", CITYSCAPES_19, {"19": CITYSCAPES_19})
-)
+LABEL_SPACES.add("cityscapes19", _cityscapes_space("cityscapes19", CITYSCAPES_19, {}))
 LABEL_SPACES.add(
     "cityscapes16",
     _cityscapes_space("cityscapes16", CITYSCAPES_16, {"16": CITYSCAPES_16, "13": CITYSCAPES_13}),
@@ -179,7 +177,7 @@ LABEL_SPACES.add(
         tuple(_SYNTHIA_SEQS_COLORS),
         tuple(_SYNTHIA_SEQS_COLORS.values()),
         None,
-        {"seqs13": tuple(_SYNTHIA_SEQS_COLORS)},
+        {},
     ),
 )
 

@@ -94,6 +94,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
+        distributed.mean_buffers(self.method)
         return dict(logs)
 
     def _phase(

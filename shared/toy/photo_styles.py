@@ -66,7 +66,7 @@ def _photo_materials(generator: np.random.Generator, gain: float) -> tuple:
 
 
 def real(generator: np.random.Generator) -> Style:
-    kind, scale, strength = _photo_materials(generator, 0.8)
+    kind, scale, strength = _photo_materials(generator, 0.6)
     cast = 1.0 + generator.normal(0.0, 0.035, 3)
     cast[1] += 0.02
     return Style(

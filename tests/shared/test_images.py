@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from shared.errors import MissingFileError, UserError
-from shared.images import image_size, read_image, read_labels, write_png
+from shared.images import image_size, read_image, read_labels, remap, write_png
+from shared.label_maps import encode_colors, lookup_table
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 
@@ -187,3 +188,14 @@ def test_image_size_reads_the_header_only(tmp_path, write):
         image_size(write(b"text"))
     with pytest.raises(MissingFileError, match="no file"):
         image_size(tmp_path / "absent.png")
+
+
+def test_remap_and_colours():
+    labels = torch.tensor([[7, 33], [0, 255]], dtype=torch.uint8)
+    train_ids = remap(labels, lookup_table("cityscapes", "cityscapes19"))
+    assert train_ids.dtype == torch.uint8
+    assert train_ids.tolist() == [[0, 18], [255, 255]]
+    picture = encode_colors(train_ids, "cityscapes19")
+    assert picture.dtype == np.uint8
+    assert picture.tolist() == [[[128, 64, 128], [119, 11, 32]], [[0, 0, 0], [0, 0, 0]]]
+    np.testing.assert_array_equal(picture, encode_colors(train_ids.long().numpy(), "cityscapes19"))

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from cityscapesscripts.helpers.labels import labels as official_labels
 
 from shared.errors import UserError
@@ -11,9 +10,7 @@ from shared.label_maps import (
     ID_TABLES,
     IGNORE,
     LABEL_SPACES,
-    encode_colors,
     lookup_table,
-    remap,
     to_label_ids,
 )
 
@@ -116,14 +113,3 @@ def test_misses_name_what_there_is():
         lookup_table("gta", "cityscapes19")
     with pytest.raises(UserError, match="official Cityscapes script does not apply"):
         to_label_ids("synthia_seqs13")
-
-
-def test_remap_and_colours():
-    labels = torch.tensor([[7, 33], [0, 255]], dtype=torch.uint8)
-    train_ids = remap(labels, lookup_table("cityscapes", "cityscapes19"))
-    assert train_ids.dtype == torch.uint8
-    assert train_ids.tolist() == [[0, 18], [255, 255]]
-    picture = encode_colors(train_ids, "cityscapes19")
-    assert picture.dtype == np.uint8
-    assert picture.tolist() == [[[128, 64, 128], [119, 11, 32]], [[0, 0, 0], [0, 0, 0]]]
-    np.testing.assert_array_equal(picture, encode_colors(train_ids.long().numpy(), "cityscapes19"))
