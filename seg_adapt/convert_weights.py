@@ -9,12 +9,11 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-import torch
-
 from seg_adapt.models.build import ARCHITECTURES, build_segmentor
 from seg_adapt.models.layouts import Published
 from seg_adapt.models.weight_files import read_weights
 from seg_adapt.models.weights import conventions, fill
+from shared import checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     report = fill(segmentor, published, str(args.input))
     stored = {"segmentor": segmentor.state_dict(), "made_for": conventions(segmentor)}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.output.with_name(args.output.name + ".partial")
-    torch.save(stored, partial)
-    partial.replace(args.output)
+    checkpoint.save(stored, args.output)
     print(f"{args.output}: {report}")
     return 0
 

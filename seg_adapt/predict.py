@@ -31,6 +31,7 @@ from seg_adapt.evaluation.inference import predict_train_ids
 from seg_adapt.methods.base import Method
 from shared.cli import EXIT_USER_ERROR
 from shared.errors import MissingFileError, UserError
+from shared.files import replacing
 from shared.images import read_image, write_png
 from shared.label_maps import LabelSpace, encode_colors
 from shared.visualize import overlay
@@ -213,19 +214,15 @@ def predict_video(predictor: Predictor, path: Path, output: Path, *, frames: boo
 @contextmanager
 def _video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
     """size: (height, width)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
     code = cv2.VideoWriter_fourcc(*"mp4v")
-    writer = cv2.VideoWriter(str(partial), code, rate, (size[1], size[0]))
-    if not writer.isOpened():
-        raise UserError(f"OpenCV cannot write {path}: this build has no mp4 encoder")
-    try:
-        yield writer
-        writer.release()
-        partial.replace(path)
-    finally:
-        writer.release()
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        writer = cv2.VideoWriter(str(partial), code, rate, (size[1], size[0]))
+        if not writer.isOpened():
+            raise UserError(f"OpenCV cannot write {path}: this build has no mp4 encoder")
+        try:
+            yield writer
+        finally:
+            writer.release()
 
 
 def _overlay(image: Tensor, ids: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:

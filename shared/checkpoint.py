@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from shared.errors import MissingFileError, UserError
+from shared.files import replacing
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
@@ -16,17 +17,10 @@ def save(state: dict[str, Any], path: str | Path) -> None:
     Args:
         state: tensors, numbers, strings and containers of them; nothing else can be read back.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(Path(path)) as partial, partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load(path: str | Path) -> Any:

@@ -17,6 +17,8 @@ import torchvision
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from shared.files import write_atomically
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -139,9 +141,7 @@ def _drop_after(path: Path, iteration: int) -> None:
     if not path.is_file():
         return
     kept = [event for event in read_metrics(path.parent) if event["iteration"] <= iteration]
-    partial = path.with_suffix(".tmp")
-    partial.write_text("".join(json.dumps(event) + "\n" for event in kept))
-    partial.replace(path)
+    write_atomically(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
 
 
 def _finite(value: Any) -> Any:

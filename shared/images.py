@@ -5,7 +5,6 @@ kind that Pillow cannot, 16-bit RGB.
 """
 
 import io
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 from shared.errors import MissingFileError, UserError
+from shared.files import write_atomically
 from shared.registry import nearest
 
 ENCODINGS = ("index", "synthia")
@@ -176,7 +176,4 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
             "or (H, W, 3)"
         )
     data = cv2.imencode(".png", array if array.ndim == 2 else array[..., ::-1])[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data.tobytes())
-    part.replace(path)
+    write_atomically(path, data.tobytes())

@@ -180,11 +180,3 @@ def test_command_line(tmp_path, capsys):
     assert call(main, ["--root", str(tmp_path), "--layouts", "gta6"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: unknown toy layout 'gta6'") and error.count("\n") == 1
-
-
-def test_without_the_project_one_line_says_how_to_install_it(tmp_path):
-    # -S hides site-packages and with them the installed project.
-    command = [sys.executable, "-S", "-E", str(SCRIPT)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "pip install -e ." in done.stderr and done.stderr.count("\n") == 1

@@ -1,9 +1,9 @@
 """The page: its parts in order, what is missing on top, one file without external resources."""
 
-import os
 from html import escape
 from pathlib import Path
 
+from shared.files import write_atomically
 from shared.report.curves import curves
 from shared.report.panels import panels
 from shared.report.records import Run, number, read_run
@@ -39,12 +39,7 @@ def write_report(run_dir: Path, *, baseline: Path | None = None) -> Path:
     run = read_run(run_dir)
     page = _page(run, read_run(baseline) if baseline is not None else None)
     path = run.folder / REPORT
-    partial = path.with_name(f".{REPORT}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, page.encode())
     return path
 
 

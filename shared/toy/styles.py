@@ -21,7 +21,9 @@ def _flat_materials(generator: np.random.Generator, gain: float) -> tuple:
 
 
 def game(generator: np.random.Generator) -> Style:
-    kind, scale, strength = _flat_materials(generator, 0.6)
+    kind, scale, strength = _flat_materials(generator, generator.uniform(0.5, 1.2))
+    # Hours of the day: a game's light and colours change from scene to scene.
+    light = generator.uniform(0.7, 1.1) * (1.0 + generator.normal(0.0, 0.05, 3))
     return Style(
         palette=PALETTES["game"],
         second=second_colours(0.3),
@@ -29,13 +31,13 @@ def game(generator: np.random.Generator) -> Style:
         kind=kind,
         scale=scale,
         strength=strength,
-        jitter=0.05,
-        turn=1.2,
-        sky_fade=generator.uniform(0.3, 0.6),
-        sun=generator.uniform(0.35, 0.5),
+        jitter=0.12,
+        turn=generator.uniform(0.8, 1.4),
+        sky_fade=generator.uniform(0.2, 0.7),
+        sun=generator.uniform(0.15, 0.5),
         contact=0.5,
         matrix=colour_matrix(
-            generator.uniform(1.0, 1.2), (1.02, 1.0, 0.96), 1.05, generator.uniform(-6, 8)
+            generator.uniform(0.85, 1.25), light, generator.uniform(0.85, 1.1), 4.0
         ),
     )
 

@@ -15,9 +15,10 @@ import cv2
 from tqdm import tqdm
 
 from shared.errors import UserError
+from shared.files import write_atomically
 from shared.toy import render
 from shared.toy.layouts.base import LAYOUTS, Frame
-from shared.toy.layouts.manifest import Plan, Size, write_atomically
+from shared.toy.layouts.manifest import Plan, Size
 
 Job = tuple[Path, str, Frame, int, int, int]
 # A process takes as long to start as some twenty frames take to make.

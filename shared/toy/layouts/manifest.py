@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.files import write_atomically
 from shared.toy.layouts.base import LAYOUTS, MAX_FRAMES, Frame, Layout
 
 FOLDER = "toy"
@@ -191,17 +191,6 @@ def is_ready(root: Path, name: str) -> bool:
             f"renew it with: python datasets/make_toy.py --force --layouts {name}"
         )
     return True
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes `content` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _without_files(manifest: dict) -> dict:
