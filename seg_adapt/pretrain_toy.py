@@ -16,7 +16,7 @@ from shared.catalog import data_root
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="resnet18")
-    parser.add_argument("--width", type=float, default=0.5, help="channel multiplier")
+    parser.add_argument("--width", type=float, default=0.25, help="channel multiplier")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="default: <data root>/toy/weights/…")

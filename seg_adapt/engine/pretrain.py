@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 CROP = 64  # pixels
 CROPS_PER_SCENE = 16
 SCENES_PER_BATCH = 4
-STEPS = 400
+STEPS = 600
 TEST_SCENES = 40
 
 
