@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from seg_adapt.models.build import build_classifier
+from seg_adapt.models.build import build_classifier, build_segmentor
+from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import conventions
 from shared import checkpoint
 from shared.label_maps import CITYSCAPES_19
 from shared.schedules import poly, warm_up
-from shared.toy.crops import render_crops
+from shared.toy.crops import render_crops, render_styled
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ CROPS_PER_SCENE = 16
 SCENES_PER_BATCH = 4
 STEPS = 600
 TEST_SCENES = 40
+STATISTICS_SCENES = 40
 
 
 class _Scenes(Dataset):
@@ -85,9 +87,32 @@ def pretrain(
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     accuracy = _accuracy(model, _Scenes(0, test_scenes, seed))
-    backbone = {k: v for k, v in model.state_dict().items() if not k.startswith("stages.head.")}
-    checkpoint.save({"segmentor": backbone, "made_for": conventions(model)}, path)
+    segmentor = build_segmentor(architecture=architecture, num_classes=1, width=width)
+    segmentor.load_state_dict(_backbone(model), strict=False)
+    _measure_statistics(segmentor, seed)
+    checkpoint.save({"segmentor": _backbone(segmentor), "made_for": conventions(segmentor)}, path)
     return accuracy
+
+
+def _backbone(model: Segmentor) -> dict[str, Tensor]:
+    return {k: v for k, v in model.state_dict().items() if not k.startswith("stages.head.")}
+
+
+@torch.no_grad()
+def _measure_statistics(segmentor: Segmentor, seed: int) -> None:
+    """BatchNorm's running statistics anew, on whole scenes through the dilated network.
+
+    Those of small crops, half of whose map is padding, do not fit what a frozen teacher sees.
+    """
+    segmentor.train()
+    for module in segmentor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    for first in range(0, STATISTICS_SCENES, SCENES_PER_BATCH):
+        scenes = range(first, first + SCENES_PER_BATCH)
+        images = np.stack([render_styled(index, seed=seed).image for index in scenes])
+        segmentor.run(torch.from_numpy(images).permute(0, 3, 1, 2), until=segmentor.feature_stage)
 
 
 def _batches(scenes: _Scenes, workers: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -58,6 +58,19 @@ def crop_style(index: int, *, seed: int) -> str:
     return CROP_STYLES[int(generator.integers(len(CROP_STYLES)))]
 
 
+def render_styled(index: int, *, seed: int) -> ToyFrame:
+    """Scene `index` as a whole, 256 x 512, in the style of its crops."""
+    return _styled(index, seed)[0]
+
+
+def _styled(index: int, seed: int) -> tuple[ToyFrame, np.random.Generator]:
+    name = crop_style(index, seed=seed)
+    generator = np.random.default_rng([seed, index, 1])
+    style = random_style(generator) if name == RANDOM else STYLES[name](generator)
+    scene = build(generator, CROP_STATISTICS, _HEIGHT / _WIDTH)
+    return draw(scene, style, generator, _HEIGHT, _WIDTH), generator
+
+
 def render_crops(index: int, *, seed: int, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops of one scene, spread evenly over the classes it shows.
 
@@ -66,11 +79,7 @@ def render_crops(index: int, *, seed: int, count: int, size: int) -> tuple[np.nd
     """
     if count < 1 or size < 8:
         raise UserError(f"{count} crops of {size} pixels asked for: at least 1 of 8 pixels")
-    name = crop_style(index, seed=seed)
-    generator = np.random.default_rng([seed, index, 1])
-    style = random_style(generator) if name == RANDOM else STYLES[name](generator)
-    scene = build(generator, CROP_STATISTICS, _HEIGHT / _WIDTH)
-    frame = draw(scene, style, generator, _HEIGHT, _WIDTH)
+    frame, generator = _styled(index, seed)
     train_ids = _TRAIN_IDS[frame.label_ids]
     candidates = _Candidates(frame, train_ids)
     order = candidates.classes(generator)
