@@ -74,18 +74,14 @@ def _main(args: argparse.Namespace) -> None:
     cfg = configure(args, args.method)
     folder = Path(cfg.OUTPUT)
     baseline = _baseline(args, cfg)
-    fresh = not (args.resume or args.eval_only or args.dry_run)
-    if fresh and (folder / "checkpoints").exists():
+    training = not (args.eval_only or args.dry_run)
+    if training and not args.resume and (folder / "checkpoints").exists():
         raise UserError(
             f"{folder} already holds a run: --resume continues it, --output names another folder"
         )
-    if args.config_file is None and fresh and baseline is None and cfg.METHOD != BASELINE_METHOD:
-        baseline = folder.with_name(BASELINE_METHOD)
-        logger.info("first the baseline without adaptation: %s", baseline)
-        cfg.defrost()
-        base_cfg = cfg.clone()
-        base_cfg.METHOD, base_cfg.OUTPUT = BASELINE_METHOD, str(baseline)
-        Run(base_cfg, baseline).train()
+    toy = args.config_file is None
+    if toy and training and baseline is None and cfg.METHOD != BASELINE_METHOD:
+        baseline = _train_baseline(cfg, folder.with_name(BASELINE_METHOD))
     run_ = Run(cfg, folder, baseline=baseline)
     if args.dry_run:
         run_.check()
@@ -96,6 +92,18 @@ def _main(args: argparse.Namespace) -> None:
     scores = run_.evaluate() if args.eval_only else run_.train()
     if distributed.is_main():
         print(summary(scores, cfg.METHOD, folder, baseline))
+
+
+def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
+    logger.info("first the baseline without adaptation: %s", folder)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.METHOD, cfg.OUTPUT = BASELINE_METHOD, str(folder)
+    cfg.freeze()
+    baseline = Run(cfg, folder)
+    baseline.resume()
+    baseline.train()
+    return folder
 
 
 def configure(args: argparse.Namespace, method: str | None) -> CfgNode:

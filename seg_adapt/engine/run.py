@@ -63,13 +63,13 @@ class Run:
         distributed.barrier()
         # Data before weights: a missing folder is found in a second, pre-training takes minutes.
         self.test = load_segmentation(cfg.DATA.TEST, root, labelled=True)
-        self.method = self._build_method(root)
+        self.method = self._build_method()
         self.source, self.target = training_datasets(cfg, self.space, self.method.needs_target)
         self._load_weights(root)
         self.method.to(self.device).prepare()
         self.trainer = Trainer(self.method, cfg.SOLVER, seed=cfg.SEED, device=self.device)
 
-    def _build_method(self, root: Path) -> Method:
+    def _build_method(self) -> Method:
         # The segmentor draws first: every method of one seed starts from the same head.
         torch.manual_seed(self.cfg.SEED)
         segmentor = segmentor_from_config(self.cfg, self.space.num_classes)

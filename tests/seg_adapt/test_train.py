@@ -121,6 +121,25 @@ def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeyp
     assert comparable(tmp_path / "whole") == comparable(tmp_path / "parts")
 
 
+def test_an_interrupted_baseline_is_finished_by_the_next_call(settings, tmp_path, monkeypatch):
+    folder = tmp_path / "toy" / "road"
+    arguments = ("--method", "road", "--output", folder, *settings)
+    step = Trainer.step
+
+    def interrupted(self, micro_batches):
+        if self.iteration == 3:
+            raise KeyboardInterrupt
+        return step(self, micro_batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        assert run(*arguments) == 130
+    assert not folder.exists()
+    assert run(*arguments) == 0
+    trained = [e for e in read_metrics(folder.with_name("source_only")) if e["kind"] == "train"]
+    assert [e["iteration"] for e in trained] == [1, 2, 3, 4]
+
+
 def test_resume_refuses_other_settings(settings, tmp_path, capsys):
     arguments = ("--method", "source_only", "--output", tmp_path / "run", *settings)
     assert run(*arguments) == 0
@@ -143,18 +162,36 @@ def test_help_lists_the_methods(capsys):
     assert "adaptseg, road, source_only" in capsys.readouterr().out
 
 
-def test_seasons_are_scored_in_their_own_label_space(toy_weights, toy_root, tmp_path):
-    overrides = [
-        *("DATA.ROOT", str(tmp_path), "DATA.SOURCE", "toy_summer", "DATA.TARGET", "toy_fall"),
-        *("DATA.TEST", "toy_fall", "DATA.LABEL_SPACE", "synthia_seqs13", "DATA.TOY_COUNT", "2"),
-        *("DATA.TOY_VAL_COUNT", "0", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
-        *("INPUT.CROP", "[64, 64]", "SOLVER.ITERATIONS", "1", "DATA.WORKERS", "0"),
-    ]
-    folder = tmp_path / "run"
-    assert run("--method", "source_only", "--output", folder, *overrides) == 0
-    score = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+@pytest.fixture
+def scored(tmp_path):
+    """One iteration on toy data that is made for it; the resulting scores."""
+
+    def train_and_score(source, target, test, space):
+        overrides = [
+            *("DATA.ROOT", str(tmp_path), "DATA.SOURCE", source, "DATA.TARGET", target),
+            *("DATA.TEST", test, "DATA.LABEL_SPACE", space, "DATA.TOY_COUNT", "2"),
+            *("DATA.TOY_VAL_COUNT", "1", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
+            *("INPUT.CROP", "[64, 64]", "SOLVER.ITERATIONS", "1", "DATA.WORKERS", "0"),
+        ]
+        folder = tmp_path / "run"
+        assert run("--method", "source_only", "--output", folder, *overrides) == 0
+        return [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+
+    return train_and_score
+
+
+def test_seasons_are_scored_in_their_own_label_space(scored):
+    score = scored("toy_summer", "toy_fall", "toy_fall", "synthia_seqs13")
     assert len(score["iou"]) == 13 and "lane marking" in score["iou"]
     assert score["official"] is None
+
+
+def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
+    score = scored("toy_synthia", "toy_real_train", "toy_real_val", "cityscapes16")
+    assert len(score["iou"]) == 16 and "terrain" not in score["iou"]
+    assert set(score["protocols"]) == set(score["official"]["protocols"]) == {"16", "13"}
+    assert score["protocols"]["16"] == score["miou"]
+    assert len(score["official"]["iou"]) == 19
 
 
 @pytest.mark.parametrize(
