@@ -135,11 +135,13 @@ class Run:
     def _after_step(self, logs: dict[str, float], log: RunLog, progress: "_Progress") -> None:
         cfg, iteration = self.cfg, self.trainer.iteration
         means = progress.add(logs, iteration, last=iteration == self.trainer.total)
-        log.advance({k: v for k, v in (means or {}).items() if k.startswith("loss/")})
-        if means is not None:
-            stage = self.trainer.stages[self.trainer.stage_index].name
+        if means is None:
+            log.advance()
+        else:
             means = distributed.mean_scalars(means) | {"peak_memory_mb": _peak_memory(self.device)}
+            stage = self.trainer.stages[self.trainer.stage_index].name
             log.write("train", iteration, {"stage": stage, **means})
+            log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         if iteration % cfg.CHECKPOINT_INTERVAL == 0:
             self._save()
         interval = cfg.TEST.INTERVAL
