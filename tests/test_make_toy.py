@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.catalog import load_detection
 from shared.cli import call
 from shared.errors import UserError
 from shared.images import read_image
@@ -180,3 +181,11 @@ def test_command_line(tmp_path, capsys):
     assert call(main, ["--root", str(tmp_path), "--layouts", "gta6"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: unknown toy layout 'gta6'") and error.count("\n") == 1
+
+
+def test_indexes_beside_the_data_are_no_foreign_files(tmp_path):
+    arguments = SMALL | {"count": 2, "val_count": 0}
+    make_toy(tmp_path, ["sim10k"], **arguments)
+    load_detection("toy_sim10k", tmp_path, labelled=True)
+    assert list((tmp_path / "toy").rglob(".street_adapt_index/*"))
+    make_toy(tmp_path, ["sim10k"], **arguments | {"seed": 1}, force=True)

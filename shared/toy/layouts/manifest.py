@@ -170,9 +170,10 @@ class Plan:
     def _files_on_disk(self) -> Iterable[str]:
         for owned in self.layout.owns:
             for path in (self.folder / owned).rglob("*"):
-                # Hidden files are our own temporary ones, or the file browser's.
-                if path.is_file() and not path.name.startswith("."):
-                    yield path.relative_to(self.folder).as_posix()
+                file = path.relative_to(self.folder)
+                # Hidden files are our own temporary ones and indexes, or the file browser's.
+                if path.is_file() and not any(part.startswith(".") for part in file.parts):
+                    yield file.as_posix()
 
 
 def is_ready(root: Path, name: str) -> bool:

@@ -1,128 +1,45 @@
-"""Data sets by name: which files they consist of, and what their numbers mean.
+"""Segmentation data sets by name: which files they consist of, and what their numbers mean.
 
 A layout is a pure function of a place on disk; a name is a layout with its arguments. The toy data
 sets are the same layouts below `<root>/toy`.
 """
 
-import logging
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from shared.catalog.places import (
+    IMAGE_SUFFIXES,
+    Place,
+    city_files,
+    data_root,
+    files_in,
+    matched_names,
+    real_place,
+    toy_place,
+)
+from shared.catalog.records import SegmentationDataset, SegmentationRecord
 from shared.errors import MissingFileError, UserError
 from shared.registry import Registry
 
-logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Frames whose image and label do not belong together, or cannot be read.
 GTA5_INVALID = frozenset({"15188", "17705"})
-
-
-@dataclass(frozen=True)
-class SegmentationRecord:
-    """One frame. `name` is unique in its data set; `label` is None where there is none."""
-
-    name: str
-    image: Path
-    label: Path | None
-
-
-@dataclass(frozen=True)
-class SegmentationDataset:
-    """The frames of a data set, sorted by name.
-
-    Attributes:
-        dataset: name of its id table (`shared.label_maps.ID_TABLES`).
-        encoding: how its label files hold the ids (`shared.images.read_labels`).
-        label_folder: where its labels are, or would be.
-        official_root: the Cityscapes tree whose `gtFine/val` the official script reads; None where
-            that script does not apply.
-    """
-
-    name: str
-    records: tuple[SegmentationRecord, ...]
-    dataset: str
-    encoding: str
-    split: str
-    label_folder: Path
-    official_root: Path | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a data set should be, and what to say where it is not."""
-
-    name: str
-    root: Path
-    mend: str
-
-    def folder(self, *candidates: str) -> Path:
-        """The first of `candidates` (paths below the root) that is a folder."""
-        for candidate in candidates:
-            if (self.root / candidate).is_dir():
-                return self.root / candidate
-        others = "".join(f" (nor {self.root / c})" for c in candidates[1:])
-        raise MissingFileError(
-            f"data set '{self.name}': no folder {self.root / candidates[0]}{others}; {self.mend}"
-        )
-
-
-def data_root() -> Path:
-    """The folder that holds the data sets: `DETECTRON2_DATASETS`, else `datasets/`.
-
-    `datasets/` of the current folder (Detectron2's rule) comes before the repository's own.
-    """
-    if os.environ.get("DETECTRON2_DATASETS"):
-        return Path(os.environ["DETECTRON2_DATASETS"]).expanduser()
-    repository = Path(__file__).parents[1]
-    if not Path("datasets").is_dir() and (repository / "setup.cfg").is_file():
-        return repository / "datasets"
-    return Path("datasets")
-
-
-def _files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[str, Path]:
-    """Stem without `ending` → file, for the visible files directly in `folder`."""
-    found = {}
-    for path in folder.iterdir():
-        if path.suffix.lower() in suffixes and path.stem.endswith(ending) and path.name[0] != ".":
-            found[path.stem.removesuffix(ending)] = path
-    return found
 
 
 def _pair(
     place: Place, images: dict[str, Path], labels: dict[str, Path] | None, folder: Path
 ) -> tuple[SegmentationRecord, ...]:
     """Records of the frames that have both files; of all images where `labels` is None."""
-    if not images:
-        raise UserError(f"data set '{place.name}': no images in {folder}; {place.mend}")
-    if labels is None:
-        return tuple(SegmentationRecord(n, images[n], None) for n in sorted(images))
-    names = sorted(images.keys() & labels.keys())
-    dropped = len(images.keys() ^ labels.keys())
-    if not names:
-        raise UserError(
-            f"data set '{place.name}': none of the {len(images)} images in {folder} has a label of "
-            f"the same name ({len(labels)} label files); {place.mend}"
-        )
-    if dropped:
-        logger.warning(
-            "data set '%s': %d pairs, %d images without label and %d labels without image left out",
-            place.name,
-            len(names),
-            len(images) - len(names),
-            len(labels) - len(names),
-        )
-    return tuple(SegmentationRecord(n, images[n], labels[n]) for n in names)
+    names = matched_names(place, images, labels, folder)
+    targets = {} if labels is None else labels
+    return tuple(SegmentationRecord(n, images[n], targets.get(n)) for n in names)
 
 
 def gta5_layout(place: Place) -> SegmentationDataset:
     """`gta5/{images,labels}/00001.png`; label files are palette images whose index is the id."""
     images = place.folder("gta5/images")
     labels = place.root / "gta5/labels"
-    pngs = {n: p for n, p in _files(images, (".png",)).items() if n not in GTA5_INVALID}
-    targets = _files(labels, (".png",)) if labels.is_dir() else None
+    pngs = {n: p for n, p in files_in(images, (".png",)).items() if n not in GTA5_INVALID}
+    targets = files_in(labels, (".png",)) if labels.is_dir() else None
     if targets is not None:
         targets = {n: p for n, p in targets.items() if n not in GTA5_INVALID}
     records = _pair(place, pngs, targets, images)
@@ -135,8 +52,8 @@ def synthia_layout(place: Place) -> SegmentationDataset:
     choices = ("GT/LABELS", "parsed_LABELS", "synthia_mapped_to_cityscapes")
     folders = [images.parent / choice for choice in choices]
     labels = next((f for f in folders if f.is_dir()), folders[0])
-    targets = _files(labels, (".png",)) if labels.is_dir() else None
-    records = _pair(place, _files(images, (".png",)), targets, images)
+    targets = files_in(labels, (".png",)) if labels.is_dir() else None
+    records = _pair(place, files_in(images, (".png",)), targets, images)
     return SegmentationDataset(place.name, records, "synthia", "synthia", "train", labels)
 
 
@@ -156,7 +73,7 @@ def synthia_seqs_layout(place: Place, season: str) -> SegmentationDataset:
         found = {}
         for sequence in sequences:
             if (sequence / folder / camera).is_dir():
-                pngs = _files(sequence / folder / camera, (".png",))
+                pngs = files_in(sequence / folder / camera, (".png",))
                 found |= {f"{sequence.name}_{n}": p for n, p in pngs.items()}
         return found
 
@@ -170,15 +87,8 @@ def cityscapes_layout(place: Place, split: str) -> SegmentationDataset:
     """`cityscapes/leftImg8bit/<split>/<city>/*_leftImg8bit.png`, `cityscapes/gtFine/…`."""
     images = place.folder(f"cityscapes/leftImg8bit/{split}")
     labels = place.root / "cityscapes/gtFine" / split
-
-    def frames(folder: Path, ending: str) -> dict[str, Path]:
-        found = {}
-        for city in sorted(p for p in folder.iterdir() if p.is_dir()):
-            found |= _files(city, (".png",), ending)
-        return found
-
-    targets = frames(labels, "_gtFine_labelIds") if labels.is_dir() else None
-    records = _pair(place, frames(images, "_leftImg8bit"), targets, images)
+    targets = city_files(labels, "_gtFine_labelIds") if labels.is_dir() else None
+    records = _pair(place, city_files(images, "_leftImg8bit"), targets, images)
     official = place.root / "cityscapes" if split == "val" and labels.is_dir() else None
     return SegmentationDataset(place.name, records, "cityscapes", "index", split, labels, official)
 
@@ -196,8 +106,8 @@ def bdd100k_layout(place: Place, split: str) -> SegmentationDataset:
         labels, ending = old, "_train_id"
     else:
         labels, ending = new, ""
-    targets = _files(labels, (".png",), ending) if labels.is_dir() else None
-    records = _pair(place, _files(images, IMAGE_SUFFIXES), targets, images)
+    targets = files_in(labels, (".png",), ending) if labels.is_dir() else None
+    records = _pair(place, files_in(images, IMAGE_SUFFIXES), targets, images)
     return SegmentationDataset(place.name, records, "bdd100k", "index", split, labels)
 
 
@@ -206,15 +116,10 @@ SEGMENTATION: Registry[Callable[[Path], SegmentationDataset]] = Registry("segmen
 
 def _register(name: str, toy_name: str, layout: Callable, **arguments: str) -> None:
     def real(root: Path) -> SegmentationDataset:
-        mend = (
-            "datasets/README.md says where to get it; "
-            "DETECTRON2_DATASETS names the folder that holds all data sets"
-        )
-        return layout(Place(name, root, mend), **arguments)
+        return layout(real_place(name, root), **arguments)
 
     def toy(root: Path) -> SegmentationDataset:
-        mend = "make it with: python datasets/make_toy.py"
-        return layout(Place(toy_name, root / "toy", mend), **arguments)
+        return layout(toy_place(toy_name, root), **arguments)
 
     SEGMENTATION.add(name, real)
     SEGMENTATION.add(toy_name, toy)
