@@ -187,18 +187,19 @@ def label_space(space: str | LabelSpace) -> LabelSpace:
     return LABEL_SPACES.get(space) if isinstance(space, str) else space
 
 
-def lookup_table(dataset: str, space: str | LabelSpace) -> np.ndarray:
+def lookup_table(dataset: str | Mapping[int, str], space: str | LabelSpace) -> np.ndarray:
     """Raw id → train id.
 
     Args:
-        dataset: name of an id table (`ID_TABLES`).
+        dataset: name of an id table (`ID_TABLES`), or the table itself.
 
     Returns:
         (256,) uint8; 255 for every id whose class the space does not hold.
     """
     space = label_space(space)
     table = np.full(256, IGNORE, np.uint8)
-    for raw_id, class_name in ID_TABLES.get(dataset).items():
+    ids = ID_TABLES.get(dataset) if isinstance(dataset, str) else dataset
+    for raw_id, class_name in ids.items():
         if class_name in space.classes:
             table[raw_id] = space.classes.index(class_name)
     return table

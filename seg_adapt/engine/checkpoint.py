@@ -15,7 +15,8 @@ from shared import checkpoint
 from shared.config import flatten
 from shared.errors import UserError
 from shared.events import git_revision
-from shared.label_maps import LabelSpace, label_space
+from shared.label_maps import LABEL_SPACES, LabelSpace, label_space
+from shared.own_data import resolve_label_space
 
 FORMAT = 1
 # Keys that change neither what is learned nor how a resumed run continues.
@@ -23,6 +24,7 @@ FREE_KEYS = (
     "OUTPUT",
     "DEVICE",
     "DATA.ROOT",
+    "DATA.CACHE",
     "DATA.WORKERS",
     "TEST.INTERVAL",
     "TEST.OFFICIAL",
@@ -32,24 +34,33 @@ FREE_KEYS = (
 )
 
 
-def save_run(path: Path, trainer: Trainer, cfg: CfgNode) -> None:
-    """Writes the whole state of a run; see `shared.checkpoint.save`."""
+def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
+    """Writes the whole state of a run; see `shared.checkpoint.save`.
+
+    Args:
+        space: what `cfg.DATA.LABEL_SPACE` stood for when the run began; None: what it stands for.
+    """
     revision, _ = git_revision()
+    space = space or resolve_label_space(cfg.DATA.LABEL_SPACE)
     state = {
         "format": FORMAT,
         "config": cfg.dump(),
         "revision": revision,
         "made_for": conventions(trainer.method.segmentor),
+        "label_space": _own_space(space),
         **trainer.state_dict(),
     }
     checkpoint.save(state, path)
 
 
-def resume_run(path: Path, trainer: Trainer, cfg: CfgNode) -> None:
+def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
     """Continues `trainer` from a run's checkpoint.
 
+    Args:
+        space: what `cfg.DATA.LABEL_SPACE` stands for, where that was looked up already.
+
     Raises:
-        UserError: the run was made with other settings that change what is learned.
+        UserError: the run was made with other settings or classes, which change what is learned.
     """
     state = _load(path)
     then, now = flatten(_config(state)), flatten(cfg)
@@ -63,6 +74,14 @@ def resume_run(path: Path, trainer: Trainer, cfg: CfgNode) -> None:
             f"cannot resume {path}: {'; '.join(changed)}; "
             "repeat the settings of the run, or start a new one with --output"
         )
+    stored = state.get("label_space")
+    space = space or resolve_label_space(cfg.DATA.LABEL_SPACE)
+    if stored is not None and tuple(stored["classes"]) != space.classes:
+        raise UserError(
+            f"cannot resume {path}: its classes are {', '.join(stored['classes'])}, those of "
+            f"{cfg.DATA.LABEL_SPACE} are now {', '.join(space.classes)}; restore them, or start a "
+            "new run with --output"
+        )
     trainer.load_state_dict(state)
 
 
@@ -70,10 +89,25 @@ def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, C
     """The trained method of a run, in evaluation mode, ready to predict."""
     state = _load(path)
     cfg = _config(state)
-    space = label_space(cfg.DATA.LABEL_SPACE)
+    space = _stored_space(state, cfg)
     method = method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
     method.load_state_dict(state["method"])
     return method.to(device).eval(), space, cfg
+
+
+def _own_space(space: LabelSpace) -> dict | None:
+    """A user's own classes as plain values: prediction must not need the file that names them."""
+    if space.name in LABEL_SPACES and LABEL_SPACES.get(space.name) == space:
+        return None
+    return {"name": space.name, "classes": list(space.classes), "colors": list(space.colors)}
+
+
+def _stored_space(state: dict, cfg: CfgNode) -> LabelSpace:
+    own = state.get("label_space")
+    if own is None:
+        return label_space(cfg.DATA.LABEL_SPACE)
+    colors = tuple(tuple(color) for color in own["colors"])
+    return LabelSpace(own["name"], tuple(own["classes"]), colors, None, {})
 
 
 def _load(path: Path) -> dict:
@@ -88,5 +122,11 @@ def _load(path: Path) -> dict:
 
 def _config(state: dict) -> CfgNode:
     cfg = defaults()
-    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(state["config"])))
+    try:
+        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(state["config"])))
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"the checkpoint is of another version, revision {state.get('revision')}: {error}; "
+            "use that revision, or train again"
+        ) from error
     return cfg

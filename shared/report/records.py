@@ -112,7 +112,7 @@ def read_run(folder: Path) -> Run:
     _read_config(run)
     _read_environment(run)
     _read_metrics(run)
-    run.panels = sorted((folder / "panels").glob("*.png"))
+    run.panels = sorted((folder / "panels").rglob("*.png"))
     return run
 
 
