@@ -1,0 +1,114 @@
+"""What the image and the boxes of one frame show to be wrong; runs in worker processes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shared.catalog import DetectionRecord, read_instance_ids
+from shared.dataset_check.annotations import (
+    Annotated,
+    Box,
+    annotation_file,
+    read_annotation,
+)
+from shared.dataset_check.findings import Finding, Severity
+from shared.dataset_check.pixels import check_image
+from shared.errors import UserError
+
+# Annotators and converters disagree by a pixel about where an image ends.
+_SLACK = 1.0
+
+
+@dataclass(frozen=True)
+class BoxJob:
+    """`record` is None where the data set cannot be loaded."""
+
+    dataset: str
+    image: Path
+    record: DetectionRecord | None
+
+
+@dataclass(frozen=True)
+class BoxReport:
+    """One frame.
+
+    Attributes:
+        size: (height, width), None where the image cannot be read.
+        names: class name in the annotation → boxes.
+        source: the file that holds the boxes.
+    """
+
+    findings: tuple[Finding, ...]
+    size: tuple[int, int] | None
+    names: Counter = field(default_factory=Counter)
+    source: Path | None = None
+
+
+def check_boxes(job: BoxJob) -> BoxReport:
+    """Decodes a frame's image and compares its annotations with it."""
+    name, record = job.dataset, job.record
+    findings, size = check_image(name, job.image)
+    source = annotation_file(job.image)
+    if source is None or not source.is_file():
+        if record is None or record.annotations is None:
+            return BoxReport(tuple(findings), size)
+        source = job.image
+        boxes = tuple(Box(a.category, a.box) for a in record.annotations)
+        annotated = Annotated(boxes, (record.height, record.width))
+    else:
+        try:
+            annotated = read_annotation(source)
+        except UserError as error:
+            findings.append(Finding(Severity.ERROR, name, str(error)))
+            return BoxReport(tuple(findings), size)
+    if size is not None:
+        findings += [
+            Finding(severity, name, message, source)
+            for severity, message in _compare(annotated, size)
+        ]
+    if record is not None and record.instances is not None:
+        findings += _check_instances(name, record, size)
+    return BoxReport(tuple(findings), size, Counter(b.name for b in annotated.boxes), source)
+
+
+def _compare(annotated: Annotated, size: tuple[int, int]) -> Iterator[tuple[Severity, str]]:
+    height, width = size
+    if annotated.size not in (None, size):
+        claimed = f"{annotated.size[1]}×{annotated.size[0]}"
+        yield Severity.ERROR, f"says that the image is {claimed}, it is {width}×{height}"
+    for box in annotated.boxes:
+        x1, y1, x2, y2 = box.edges
+        shown = f"{box.name} [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
+        if not np.isfinite(box.edges).all():
+            yield Severity.ERROR, f"box {shown} is not finite"
+        elif x2 <= x1 or y2 <= y1:
+            yield Severity.WARNING, f"box {shown} is empty: left out"
+        elif x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            message = f"box {shown} is outside its {width}×{height} image: left out"
+            yield Severity.WARNING, message
+        elif min(x1, y1) < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
+            message = f"box {shown} reaches beyond its {width}×{height} image: clipped"
+            yield Severity.WARNING, message
+
+
+def _check_instances(
+    name: str, record: DetectionRecord, size: tuple[int, int] | None
+) -> list[Finding]:
+    path = record.instances
+    try:
+        instances = read_instance_ids(path)
+    except UserError as error:
+        return [Finding(Severity.ERROR, name, str(error))]
+    if size is not None and instances.shape != size:
+        height, width = instances.shape
+        message = f"instances are {width}×{height}, the image is {size[1]}×{size[0]}"
+        return [Finding(Severity.ERROR, name, message, path)]
+    wanted = {a.instance for a in record.annotations or () if a.instance is not None}
+    lost = sorted(wanted - set(np.unique(instances).tolist()))
+    if lost:
+        message = f"holds no pixel of instances {', '.join(map(str, lost))}"
+        return [Finding(Severity.ERROR, name, message, path)]
+    return []
