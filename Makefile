@@ -19,6 +19,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/toy.py
+	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/training.py
 
 $(READY): setup.cfg pyproject.toml

@@ -2,6 +2,47 @@
 
 from fvcore.common.config import CfgNode as Node
 
+from shared.config import flatten
+from shared.errors import UserError
+
+_AT_LEAST = {
+    "SEED": 0,
+    "DATA.WORKERS": 0,
+    "DATA.TOY_COUNT": 1,
+    "DATA.TOY_VAL_COUNT": 1,
+    "SOLVER.ITERATIONS": 1,
+    "SOLVER.HORIZON": 0,
+    "SOLVER.WARMUP": 0,
+    "SOLVER.MODEL.LR": 0,
+    "SOLVER.MODEL.WEIGHT_DECAY": 0,
+    "SOLVER.DISCRIMINATOR.LR": 0,
+    "SOLVER.DISCRIMINATOR.WEIGHT_DECAY": 0,
+    "ROAD.HIDDEN": 1,
+    "TEST.INTERVAL": 0,
+    "TEST.PICTURES": 0,
+    "CHECKPOINT_INTERVAL": 1,
+}
+_CHOICES = {
+    "INPUT.INTERPOLATION": ("bicubic", "bilinear"),
+    "SOLVER.SCHEDULE": ("poly", "multi_step", "constant"),
+}
+_WHOLE_NUMBERS = (
+    "INPUT.CROP",
+    "INPUT.SOURCE.RESIZE",
+    "INPUT.TARGET.RESIZE",
+    "INPUT.TEST.RESIZE",
+    "MODEL.ASPP.RATES",
+    "SOLVER.MILESTONES",
+    "ROAD.REGIONS",
+    "ADAPTSEG.CHANNELS",
+)
+_PAIRS = (
+    "INPUT.SOURCE.SCALES",
+    "INPUT.TARGET.SCALES",
+    "SOLVER.MODEL.BETAS",
+    "SOLVER.DISCRIMINATOR.BETAS",
+)
+
 
 def defaults() -> Node:
     """A fresh tree of defaults; `shared.config.load_config` lays a YAML and overrides over it."""
@@ -13,10 +54,11 @@ def defaults() -> Node:
 
     cfg.DATA = Node()
     cfg.DATA.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
-    cfg.DATA.SOURCE = ""  # labelled; a name of the catalog
-    cfg.DATA.TARGET = ""  # its labels are never read
-    cfg.DATA.TEST = ""  # what is scored; never used to choose anything
-    cfg.DATA.LABEL_SPACE = "cityscapes19"  # cityscapes19 | cityscapes16 | synthia_seqs13
+    cfg.DATA.SOURCE = ""  # labelled; a name of the catalog, or a description (docs/own_data.md)
+    cfg.DATA.TARGET = ""  # a name, a folder or a description; its labels are never read
+    cfg.DATA.TEST = ""  # what is scored; empty: nothing. Never used to choose anything
+    cfg.DATA.LABEL_SPACE = "cityscapes19"  # or cityscapes16, synthia_seqs13, a description
+    cfg.DATA.CACHE = ""  # folder for copies resized once; empty: resize every time
     cfg.DATA.WORKERS = 2  # loader processes per domain
     cfg.DATA.TOY_COUNT = 400  # training images of a toy dataset that has to be made
     cfg.DATA.TOY_VAL_COUNT = 60  # its test images
@@ -90,6 +132,31 @@ def defaults() -> Node:
     cfg.LOG_INTERVAL = 20  # iterations between log lines
     cfg.CHECKPOINT_INTERVAL = 500  # iterations between checkpoints
     return cfg
+
+
+def check(cfg: Node) -> None:
+    """UserError for a value that has the right type but that no run can use.
+
+    What belongs to one class (`ROAD.REDUCTION`, `MODEL.BN`, …) is checked where it is built.
+    """
+    values = flatten(cfg)
+    for key, low in _AT_LEAST.items():
+        if values[key] < low:
+            raise UserError(f"{key} is {values[key]}, expected at least {low}")
+    for key, known in _CHOICES.items():
+        if values[key] not in known:
+            raise UserError(f"{key} is '{values[key]}', expected one of {', '.join(known)}")
+    for key in _WHOLE_NUMBERS:
+        if any(type(value) is not int for value in values[key]):
+            raise UserError(f"{key} is {values[key]}, expected whole numbers, e.g. [6, 12]")
+    for key in _PAIRS:
+        pair = values[key]
+        if len(pair) != 2 or any(type(value) not in (int, float) for value in pair):
+            raise UserError(f"{key} is {pair}, expected two numbers, e.g. [0.5, 0.9]")
+    if not 0 <= cfg.INPUT.FLIP <= 1:
+        raise UserError(f"INPUT.FLIP is {cfg.INPUT.FLIP}, expected a probability, 0 to 1")
+    if cfg.SEED >= 2**63:
+        raise UserError(f"SEED is {cfg.SEED}, expected less than 2^63")
 
 
 def _optimizer(kind: str, rate: float, decay: float) -> Node:

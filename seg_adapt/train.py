@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
+import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.config import defaults
 from seg_adapt.engine.run import Run
 from seg_adapt.methods import METHODS
 from shared import distributed
-from shared.config import load_config
+from shared.config import flatten, load_config
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
 
@@ -27,6 +29,11 @@ TOY_NOTICE = (
     "GTA5 → Cityscapes: python seg_adapt/train.py --config-file configs/road_gta5.yaml"
 )
 BASELINE_METHOD = "source_only"
+_SCORED_ON = ("DATA.TEST", "DATA.LABEL_SPACE")
+_TRAINED_WITH = (
+    *("SEED", "DATA.SOURCE", "INPUT", "MODEL", "LOSS"),
+    *("SOLVER.ITERATIONS", "SOLVER.BATCH_SIZE", "SOLVER.ACCUMULATE", "SOLVER.MODEL"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +86,8 @@ def _main(args: argparse.Namespace) -> None:
         raise UserError(
             f"{folder} already holds a run: --resume continues it, --output names another folder"
         )
+    if training:
+        _check_writable(folder)
     toy = args.config_file is None
     if toy and training and baseline is None and cfg.METHOD != BASELINE_METHOD:
         baseline = _train_baseline(cfg, folder.with_name(BASELINE_METHOD))
@@ -94,7 +103,25 @@ def _main(args: argparse.Namespace) -> None:
         print(summary(scores, cfg.METHOD, folder, baseline))
 
 
+def _check_writable(folder: Path) -> None:
+    """UserError where the run could not write its results; before anything that takes long."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        existing = folder if folder.exists() else folder.parent
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise PermissionError(f"{existing} is no folder that can be written to")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run's folder {folder} ({error}): name another with --output"
+        ) from error
+
+
 def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
+    if folder == Path(cfg.OUTPUT):
+        raise UserError(
+            f"--output {folder} is where the baseline goes, which is trained first: "
+            "name another folder, or an existing baseline with --baseline"
+        )
     logger.info("first the baseline without adaptation: %s", folder)
     cfg = cfg.clone()
     cfg.defrost()
@@ -125,14 +152,56 @@ def _baseline(args: argparse.Namespace, cfg: CfgNode) -> Path | None:
     if args.baseline is not None:
         if not args.baseline.is_dir():
             raise MissingFileError(f"no run '{args.baseline}' to compare with (--baseline)")
-        return args.baseline
-    beside = Path(cfg.OUTPUT).with_name(BASELINE_METHOD)
-    finished = any(event["kind"] == "eval" for event in read_metrics(beside))
-    return beside if cfg.METHOD != BASELINE_METHOD and finished else None
+        if not _finished(args.baseline):
+            logger.warning("%s holds no finished run: nothing to compare with", args.baseline)
+        unlike = _differences(args.baseline, cfg, _SCORED_ON)
+        if unlike:
+            raise UserError(
+                f"cannot compare with {args.baseline}: its {'; '.join(unlike)}: name a baseline "
+                "that was scored on the same images and classes"
+            )
+        baseline = args.baseline
+    else:
+        baseline = Path(cfg.OUTPUT).with_name(BASELINE_METHOD)
+        if cfg.METHOD == BASELINE_METHOD or not _finished(baseline):
+            return None
+        unlike = _differences(baseline, cfg, _SCORED_ON)
+        if unlike:
+            logger.warning("%s is no baseline of this run: its %s", baseline, "; ".join(unlike))
+            return None
+    unlike = _differences(baseline, cfg, _TRAINED_WITH)
+    if unlike:
+        logger.warning("baseline %s differs in more than METHOD: %s", baseline, "; ".join(unlike))
+    return baseline
+
+
+def _finished(run_folder: Path) -> bool:
+    """Whether the run was scored at its end, not only on the way."""
+    end = _settings(run_folder).get("SOLVER.ITERATIONS", 0)
+    events = read_metrics(run_folder)
+    return any(event["kind"] == "eval" and event["iteration"] >= end for event in events)
+
+
+def _differences(run_folder: Path, cfg: CfgNode, prefixes: tuple[str, ...]) -> list[str]:
+    then, now = _settings(run_folder), flatten(cfg)
+    return [
+        f"{key} is {then[key]!r}, here {value!r}"
+        for key, value in now.items()
+        if key.startswith(prefixes) and key in then and then[key] != value
+    ]
+
+
+def _settings(run_folder: Path) -> dict[str, object]:
+    path = run_folder / "config.yaml"
+    return flatten(CfgNode(yaml.safe_load(path.read_text()))) if path.is_file() else {}
 
 
 def summary(scores: dict, method: str, folder: Path, baseline: Path | None) -> str:
-    """One line a result: mIoU by our count and by the official script, and the baseline's."""
+    """One line a result: mIoU by our count and by the official script, and the baseline's.
+
+    Args:
+        scores: empty where nothing was scored.
+    """
 
     def line(name: str, result: dict) -> str:
         official = result.get("official")
@@ -145,7 +214,9 @@ def summary(scores: dict, method: str, folder: Path, baseline: Path | None) -> s
     if baseline is not None:
         before = [event for event in read_metrics(baseline) if event["kind"] == "eval"]
         lines += [line(baseline.name, event) for event in before[-1:]]
-    return "\n".join([*lines, line(method, scores), f"report: {folder / 'report.html'}"])
+    if scores:
+        lines.append(line(method, scores))
+    return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
         if isinstance(value, CfgNode):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -55,6 +55,15 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     except FileNotFoundError as error:
         raise MissingFileError(f"_BASE_ of {path} not found: {error.filename}") from error
+    except RecursionError as error:
+        raise UserError(f"_BASE_ of {path} leads back to itself") from error
+    except (TypeError, AttributeError, AssertionError, UnicodeDecodeError) as error:
+        # fvcore's own reader: an empty file or a list, a _BASE_ that is no file name, no text.
+        raise UserError(
+            f"{path} (or its _BASE_) is not a YAML file of `KEY: value` lines: {error}"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} holds a {type(loaded).__name__}, expected `KEY: value` lines")
     pairs = [item for pair in flatten(CfgNode(loaded)).items() for item in pair]
     _merge_pairs(cfg, pairs, str(path))
 
@@ -69,7 +78,10 @@ def _merge_pairs(cfg: CfgNode, pairs: Sequence[object], where: str) -> None:
             )
     merged: list[object] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        merged += [key, _as_declared(value, known[key])]
+        declared = _as_declared(value, known[key])
+        if declared is None:
+            raise UserError(f"key '{key}' in {where} has no value: leave it out for its default")
+        merged += [key, declared]
     try:
         cfg.merge_from_list(merged)
     except ValueError as error:

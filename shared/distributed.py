@@ -9,9 +9,18 @@ from torch import Tensor, nn
 
 
 def initialise(device: torch.device) -> None:
-    """Joins the process group of `torchrun`, where there is one (gloo on the CPU, NCCL on GPUs)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Joins the process group of `torchrun`, where there is one.
+
+    Gradients travel by NCCL on GPUs, one GPU per process; counts and logs, which live on the CPU,
+    by gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
 
 
 def shut_down() -> None:

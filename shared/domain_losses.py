@@ -43,7 +43,8 @@ def domain_least_squares(logits: Tensor, domain: Domain) -> Tensor:
     """
     if logits.numel() == 0:
         return logits.sum()
-    return (logits - float(domain)).square().mean()
+    # In fp32 under autocast too, as the cross-entropy is.
+    return (logits.float() - float(domain)).square().mean()
 
 
 def domain_accuracy(source_logits: Tensor, target_logits: Tensor, threshold: float = 0.0) -> Tensor:

@@ -1,7 +1,7 @@
 """Image and label files to tensors; ids in label files are never read as colours.
 
 Pillow decodes: damaged files raise there, and palettes keep their indices. OpenCV reads the one
-kind that Pillow cannot, 16-bit RGB.
+kind that Pillow cannot, 16-bit RGB, and the one it is faster at, 8-bit colour PNGs.
 """
 
 import io
@@ -21,6 +21,8 @@ from shared.registry import nearest
 ENCODINGS = ("index", "synthia")
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+# Enough for all that comes before a colour profile, which comes before the pixels.
+_FIRST_CHUNKS = 4096
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _COLOR_TYPES = {
     _GREY: "grey",
@@ -43,6 +45,13 @@ class PngHeader:
     def __str__(self) -> str:
         kind = _COLOR_TYPES.get(self.color_type, "unknown")
         return f"{self.bit_depth}-bit {kind} PNG, {self.width}×{self.height}"
+
+
+def _png_header(data: bytes) -> PngHeader | None:
+    if not data.startswith(_PNG_START) or len(data) < 33:
+        return None
+    width, height, bit_depth, color_type = struct.unpack_from(">IIBB", data, len(_PNG_START))
+    return PngHeader(height, width, bit_depth, color_type)
 
 
 def _read(path: Path) -> bytes:
@@ -71,6 +80,24 @@ def _decode(data: bytes, path: Path, mode: str | None = None) -> np.ndarray:
         raise _damaged(path) from None
 
 
+def _decode_color_png(data: bytes) -> np.ndarray | None:
+    """(H, W, 3) as Pillow decodes it, in four fifths of the time; None: leave it to Pillow.
+
+    Not for JPEG: OpenCV returns an image for some damaged ones.
+    """
+    header = _png_header(data)
+    if header is None or header.bit_depth != 8 or header.color_type not in (_RGB, _RGB_ALPHA):
+        return None
+    # libpng writes a warning to the terminal for each of the many faulty colour profiles.
+    if b"iCCP" in data[:_FIRST_CHUNKS]:
+        return None
+    try:
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
 def read_image(path: str | Path) -> torch.Tensor:
     """An image as RGB: grey is repeated, alpha dropped, 16-bit samples keep their high byte.
 
@@ -78,7 +105,11 @@ def read_image(path: str | Path) -> torch.Tensor:
         (3, H, W) uint8, channels last in memory.
     """
     path = Path(path)
-    return torch.from_numpy(_decode(_read(path), path, "RGB")).permute(2, 0, 1)
+    data = _read(path)
+    pixels = _decode_color_png(data)
+    if pixels is None:
+        pixels = _decode(data, path, "RGB")
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _read_index(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
@@ -137,19 +168,21 @@ def read_labels(path: str | Path, encoding: str) -> torch.Tensor:
             f"available: {', '.join(ENCODINGS)}"
         )
     data = _read(path)
-    if not data.startswith(_PNG_START) or len(data) < 33:
+    header = _png_header(data)
+    if header is None:
         raise UserError(f"label {path} is no PNG or cut short; expected a PNG of class ids")
-    width, height, bit_depth, color_type = struct.unpack_from(">IIBB", data, len(_PNG_START))
-    header = PngHeader(height, width, bit_depth, color_type)
     return (_read_synthia if encoding == "synthia" else _read_index)(data, path, header)
 
 
 def remap(labels: torch.Tensor, table: np.ndarray) -> torch.Tensor:
     """`table[labels]` for uint8 labels of any shape.
 
-    PyTorch would need the labels as int64 (a uint8 index is a mask there): seven times the time.
+    Args:
+        table: (256,) uint8.
     """
-    return torch.from_numpy(np.take(table, labels.numpy()))
+    # A quarter of the time of NumPy's indexing; PyTorch would need the labels as int64.
+    mapped = bytearray(labels.numpy().data).translate(table.tobytes())
+    return torch.from_numpy(np.frombuffer(mapped, np.uint8)).reshape(labels.shape)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -4,21 +4,26 @@ A slot is a running number over the whole training: slot = iteration · images p
 Resuming, another number of workers or of processes thus need no generator state.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from seg_adapt.data.cache import ResizedFiles
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
 from shared.catalog import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.images import read_image, read_labels, remap
+from shared.images import image_size, read_image, read_labels, remap
 from shared.label_maps import LabelSpace, lookup_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class SlotDataset(Dataset):
         dataset: what to read.
         space: label space of the source; None reads no label, and no record keeps its path.
         seed: of the run; source and target draw from separate streams.
+        cache: folder of resized copies; None resizes every time. The samples are the same. Not
+            used with random scales, which start from the whole image.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class SlotDataset(Dataset):
         domain: Domain,
         seed: int,
         space: LabelSpace | None,
+        cache: Path | None = None,
     ) -> None:
         if not dataset.records:
             raise UserError(f"dataset '{dataset.name}' has no images")
@@ -93,6 +101,14 @@ class SlotDataset(Dataset):
         self.transform = transform
         self.domain = domain
         self.seed = seed
+        self.resized = None
+        if cache is not None and transform.resize and transform.scales == (1.0, 1.0):
+            self.resized = ResizedFiles(cache, tuple(transform.resize), transform.interpolation)
+        elif cache is not None:
+            logger.warning(
+                "data set '%s' does not use DATA.CACHE: that takes a RESIZE, and SCALES of 1 to 1",
+                dataset.name,
+            )
 
     def record(self, slot: int) -> SegmentationRecord:
         epoch, place = divmod(slot, len(self.records))
@@ -101,13 +117,27 @@ class SlotDataset(Dataset):
 
     def load(self, slot: int) -> Sample:
         record = self.record(slot)
-        if self.domain is Domain.SOURCE:
+        if self.resized is not None:
+            image, labels, original = self._read_resized(record)
+        elif self.domain is Domain.SOURCE:
             image, labels = read_pair(record, self.dataset.encoding, self.table)
+            original = None
         else:
-            image, labels = read_image(record.image), None
+            image, labels, original = read_image(record.image), None, None
         generator = np.random.default_rng([self.seed, self.domain, 1, slot])
-        image, labels, geometry = self.transform(image, labels, generator)
+        image, labels, geometry = self.transform(image, labels, generator, original)
         return Sample(image, labels, geometry, record.name)
+
+    def _read_resized(
+        self, record: SegmentationRecord
+    ) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Image and train ids at the transform's size, and the file's own (height, width)."""
+        original = image_size(record.image)
+        labels = None
+        if self.domain is Domain.SOURCE:
+            check_sizes(record, original, image_size(record.label))
+            labels = remap(self.resized.labels(record.label, self.dataset.encoding), self.table)
+        return self.resized.image(record.image), labels, original
 
     def __getitem__(self, slot: int) -> Sample | UserError:
         # Returned, not raised: a worker process would wrap it into a page of traceback.

@@ -77,7 +77,6 @@ class PairedLoader:
         start: int,
         stop: int,
         workers: int = 0,
-        pin_memory: bool = False,
     ) -> None:
         self.plan = plan
         self.iterations = range(start, stop)
@@ -87,7 +86,6 @@ class PairedLoader:
                 batch_sampler=_Slots(plan, start, stop),
                 collate_fn=collate,
                 num_workers=workers,
-                pin_memory=pin_memory,
             )
             for dataset in (source, target)
             if dataset is not None

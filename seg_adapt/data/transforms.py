@@ -53,14 +53,19 @@ class JointTransform:
             raise UserError(f"scales must be 0 < low <= high, got {list(self.scales)}")
 
     def __call__(
-        self, image: Tensor, labels: Tensor | None, generator: np.random.Generator
+        self,
+        image: Tensor,
+        labels: Tensor | None,
+        generator: np.random.Generator,
+        original: tuple[int, int] | None = None,
     ) -> tuple[Tensor, Tensor | None, Geometry]:
         """
         Args:
             image: (3, H, W) uint8.
             labels: (H, W) of any integer type, or None.
+            original: (height, width) of the file where `image` is a resized copy of it.
         """
-        height, width = image.shape[-2:]
+        height, width = original or image.shape[-2:]
         flipped = generator.random() < self.flip
         scale = generator.uniform(*self.scales)
         base_width, base_height = self.resize or (width, height)

@@ -13,10 +13,11 @@ from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from shared import distributed
-from shared.catalog import data_root, load_segmentation
+from shared.catalog import data_root
 from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.label_maps import LabelSpace
+from shared.own_data import resolve_segmentation
 
 
 def dataset_root(cfg: CfgNode) -> Path:
@@ -81,15 +82,20 @@ def training_datasets(
     root = dataset_root(cfg)
     for key in ("SOURCE", "TARGET"):
         if not cfg.DATA[key] and (key == "SOURCE" or needs_target):
-            raise UserError(f"DATA.{key} is empty: name a dataset of the catalog, e.g. gta5")
+            raise UserError(
+                f"DATA.{key} is empty: name a dataset of the catalog, e.g. gta5, or your own "
+                "(docs/own_data.md)"
+            )
 
     def build(name: str, domain: Domain) -> SlotDataset:
+        labels = space if domain is Domain.SOURCE else None
         return SlotDataset(
-            load_segmentation(name, root, labelled=domain is Domain.SOURCE),
+            resolve_segmentation(name, root, space=labels, labelled=labels is not None),
             transform_from_config(cfg, domain),
             domain=domain,
             seed=cfg.SEED,
-            space=space if domain is Domain.SOURCE else None,
+            space=labels,
+            cache=Path(cfg.DATA.CACHE).expanduser() if cfg.DATA.CACHE else None,
         )
 
     source = build(cfg.DATA.SOURCE, Domain.SOURCE)
@@ -112,7 +118,6 @@ def loader_from_config(
         start=start,
         stop=stop,
         workers=cfg.DATA.WORKERS,
-        pin_memory=cfg.DEVICE == "cuda",
     )
 
 

@@ -19,6 +19,8 @@ def build_optimizers(
     optimizers = {}
     for name, parts in groups.items():
         node = solver[name.upper()]
+        if not any(part["params"] for part in parts):
+            raise UserError(f"nothing of '{name}' is trained: shorten MODEL.FREEZE_STAGES")
         for part in parts:
             for parameter in part["params"]:
                 if id(parameter) in seen:

@@ -12,6 +12,7 @@ import torch
 from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
+from seg_adapt.config import check
 from seg_adapt.data.dataset import check_sizes
 from seg_adapt.engine import toy
 from seg_adapt.engine.build import (
@@ -30,11 +31,10 @@ from seg_adapt.evaluation.cityscapes import run_official
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import initialise
 from shared import distributed
-from shared.catalog import load_segmentation
 from shared.errors import UserError
 from shared.events import RunLog, describe_environment
 from shared.images import image_size
-from shared.label_maps import label_space
+from shared.own_data import resolve_label_space, resolve_segmentation
 from shared.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -51,18 +51,22 @@ class Run:
     """
 
     def __init__(self, cfg: CfgNode, folder: Path, *, baseline: Path | None = None) -> None:
+        check(cfg)
+        test_size(cfg)
         self.cfg = cfg
         self.folder = folder
         self.baseline = baseline
         self.device = device_of(cfg)
         distributed.initialise(self.device)
-        self.space = label_space(cfg.DATA.LABEL_SPACE)
+        self.space = resolve_label_space(cfg.DATA.LABEL_SPACE)
         root = dataset_root(cfg)
         if distributed.is_main():
             toy.ensure_data(cfg, root)
         distributed.barrier()
         # Data before weights: a missing folder is found in a second, pre-training takes minutes.
-        self.test = load_segmentation(cfg.DATA.TEST, root, labelled=True)
+        self.test = None
+        if cfg.DATA.TEST:
+            self.test = resolve_segmentation(cfg.DATA.TEST, root, space=self.space, labelled=True)
         self.method = self._build_method()
         self.source, self.target = training_datasets(cfg, self.space, self.method.needs_target)
         self._load_weights(root)
@@ -99,21 +103,23 @@ class Run:
             required: a missing checkpoint is a MissingFileError.
         """
         if required or self.checkpoint.is_file():
-            resume_run(self.checkpoint, self.trainer, self.cfg)
+            resume_run(self.checkpoint, self.trainer, self.cfg, self.space)
             logger.info("%s: at iteration %d", self.checkpoint, self.trainer.iteration)
 
     def check(self) -> None:
         """Reads the sizes of all labelled pairs and one batch of each domain; trains nothing."""
-        for dataset in (self.source.dataset, self.test):
+        for dataset in filter(None, (self.source.dataset, self.test)):
             for record in tqdm(dataset.records, desc=f"checking {dataset.name}", leave=False):
                 check_sizes(record, image_size(record.image), image_size(record.label))
         next(iter(loader_from_config(self.cfg, self.source, self.target, 0, 1)))
 
     def train(self) -> dict:
-        """Trains to the end, evaluates the last checkpoint and writes the report."""
+        """Trains to the end, evaluates the last checkpoint and writes the report.
+
+        Returns:
+            the scores; an empty dictionary where there is no test data (`DATA.TEST` is empty).
+        """
         trainer, cfg = self.trainer, self.cfg
-        if trainer.total < 1:
-            raise UserError(f"SOLVER.ITERATIONS is {cfg.SOLVER.ITERATIONS}, expected at least 1")
         loader = loader_from_config(cfg, self.source, self.target, trainer.iteration, trainer.total)
         log = RunLog(
             self.folder,
@@ -127,10 +133,14 @@ class Run:
             trainer.train(loader, lambda logs: self._after_step(logs, log, progress))
             if trainer.iteration % cfg.CHECKPOINT_INTERVAL:
                 self._save()
-            scores = self.evaluate(log, last=True)
+            if self.test is not None:
+                return self.evaluate(log, last=True)
+            log.say("DATA.TEST is empty: trained to the end, nothing was scored")
+            if distributed.is_main():
+                write_report(self.folder, baseline=self.baseline)
+            return {}
         finally:
             log.close()
-        return scores
 
     def _after_step(self, logs: dict[str, float], log: RunLog, progress: "_Progress") -> None:
         cfg, iteration = self.cfg, self.trainer.iteration
@@ -144,7 +154,7 @@ class Run:
             log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         if iteration % cfg.CHECKPOINT_INTERVAL == 0:
             self._save()
-        interval = cfg.TEST.INTERVAL
+        interval = cfg.TEST.INTERVAL if self.test is not None else 0
         if interval and iteration % interval == 0 and iteration < self.trainer.total:
             self.evaluate(log, last=False)
         progress.resume_clock()
@@ -152,6 +162,8 @@ class Run:
     def evaluate(self, log: RunLog | None = None, *, last: bool = True) -> dict:
         """Scores the method as it is; the last time with the official script and a report."""
         cfg = self.cfg
+        if self.test is None:
+            raise UserError("DATA.TEST is empty: name a labelled dataset to score")
         matrix = evaluate(
             self.method,
             self.test,
@@ -198,7 +210,7 @@ class Run:
 
     def _save(self) -> None:
         if distributed.is_main():
-            save_run(self.checkpoint, self.trainer, self.cfg)
+            save_run(self.checkpoint, self.trainer, self.cfg, self.space)
 
     def _describe(self) -> None:
         if not distributed.is_main():

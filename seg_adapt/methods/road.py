@@ -59,6 +59,11 @@ class Road(Method):
         self.road = road or RoadOptions()
         self.pretrained = pretrained
         self.feature_stage = self.road.feature_stage or segmentor.feature_stage
+        if self.feature_stage in segmentor.head_stages and self.road.distillation != "none":
+            raise UserError(
+                f"ROAD.FEATURE_STAGE {self.feature_stage} is a new layer, which has nothing to "
+                f"teach yet: name a pre-trained one, at the deepest {segmentor.feature_stage}"
+            )
         self.teacher: nn.Module | None = None
         self.classifiers: RegionDiscriminators | None = None
         if self.road.spatial:
@@ -100,7 +105,10 @@ class Road(Method):
         source_features, source_logits = self.segmentor.features_and_logits(
             source.images, self.feature_stage
         )
-        target_features = self.segmentor.run(target.images, until=self.feature_stage)
+        target_features = None
+        # Otherwise unused, and BatchNorm in training mode would adapt to the target all the same.
+        if self.road.spatial or self.road.distillation == "target":
+            target_features = self.segmentor.run(target.images, until=self.feature_stage)
         losses = {"seg": self.segmentation_loss(source_logits, source.labels)}
         if self.road.distillation != "none":
             imitate = {

@@ -4,12 +4,13 @@ import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
 from seg_adapt.methods.road import Road, RoadOptions, distillation_loss, spatial_loss
+from seg_adapt.structures import TargetBatch
 from shared.errors import UserError
 
 
-def road(**options):
+def road(bn="frozen", **options):
     torch.manual_seed(1)
-    method = Road(tiny_segmentor(), road=RoadOptions(**options))
+    method = Road(tiny_segmentor(bn=bn), road=RoadOptions(**options))
     method.prepare()
     return method
 
@@ -145,6 +146,22 @@ def test_source_distillation_and_other_ablations():
     torch.testing.assert_close(method.losses(source, target)["distillation"], expected)
     assert set(road(distillation="none", spatial=False).losses(source, target)) == {"seg"}
     assert road(feature_stage="layer3").classifiers.heads[0][0].in_features == 32
+
+
+def test_ablations_without_a_use_for_the_target_leave_its_statistics_alone():
+    source, target = random_batches()
+    statistics = []
+    for batch in (target, TargetBatch(255 - target.images, target.geometry, target.names)):
+        method = road(bn="train", distillation="source", spatial=False)
+        method.train().losses(source, batch)
+        statistics.append(method.segmentor.stages["layer4"][0].bn1.running_mean)
+    assert torch.equal(*statistics)
+
+
+def test_a_new_layer_cannot_teach():
+    with pytest.raises(UserError, match=r"ROAD.FEATURE_STAGE head is a new layer"):
+        road(feature_stage="head")
+    road(feature_stage="head", distillation="none")
 
 
 def test_wrong_options_name_the_key():

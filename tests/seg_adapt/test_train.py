@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from seg_adapt import train
+from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
 from shared.cli import call
@@ -214,6 +215,20 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["SOLVER.ITERATIONS", "0"], "SOLVER.ITERATIONS is 0"),
         (["SOLVER.MODEL.TYPE", "lion"], "SOLVER.MODEL.TYPE is 'lion'"),
         (["LOSS.RESOLUTION", "half"], "LOSS.RESOLUTION is 'half'"),
+        (["CHECKPOINT_INTERVAL", "0"], "CHECKPOINT_INTERVAL is 0, expected at least 1"),
+        (["TEST.PICTURES", "-1"], "TEST.PICTURES is -1"),
+        (["SEED", "-1"], "SEED is -1"),
+        (["SOLVER.SCHEDULE", "cosine"], "SOLVER.SCHEDULE is 'cosine'"),
+        (["INPUT.INTERPOLATION", "area"], "INPUT.INTERPOLATION is 'area'"),
+        (["INPUT.FLIP", "2"], "INPUT.FLIP is 2.0"),
+        (["INPUT.CROP", "[a, b]"], "expected whole numbers"),
+        (["INPUT.SOURCE.SCALES", "[1.0]"], "expected two numbers"),
+        (["INPUT.TEST.RESIZE", "[96]"], r"INPUT.TEST.RESIZE must be \[width, height\]"),
+        (["SOLVER.BATCH_SIZE", "null"], "'SOLVER.BATCH_SIZE' .* has no value"),
+        (
+            ["MODEL.FREEZE_STAGES", "[stem,layer1,layer2,layer3,layer4,head]"],
+            "nothing of 'model' is trained",
+        ),
         (["--baseline", "nowhere"], "no run 'nowhere'"),
         (["--eval-only"], "no checkpoint"),
     ],
@@ -224,11 +239,55 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, settings, 
     flags = [a for a in arguments if a.startswith("--")]
     first = arguments if flags else []
     last = [] if flags else arguments
-    defaults = [] if "--config-file" in flags or "--method" in flags else ["--method", "adaptseg"]
-    defaults += [] if "--baseline" in flags else ["--baseline", tmp_path]
+    method = [] if "--config-file" in flags or "--method" in flags else ["--method", "adaptseg"]
+    method += [] if "--baseline" in flags else ["--baseline", tmp_path]
     output = ["--output", tmp_path / "run"]
-    assert re.search(message, fails(capsys, *defaults, *first, *output, *settings, *last))
+    assert re.search(message, fails(capsys, *method, *first, *output, *settings, *last))
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_dry_run_finds_what_would_stop_the_training_later(settings, tmp_path, capsys):
+    for key, value in (("SOLVER.SCHEDULE", "cosine"), ("INPUT.TEST.RESIZE", "[96]")):
+        arguments = ("--method", "source_only", "--output", tmp_path, "--dry-run", *settings)
+        assert key in fails(capsys, *arguments, key, value)
+
+
+def test_output_that_cannot_be_written_is_found_before_training(settings, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    arguments = ("--method", "source_only", *settings)
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert "--output" in fails(capsys, *arguments, "--output", output)
+    road = ("--method", "road", "--output", tmp_path / "source_only", *settings)
+    assert "where the baseline goes" in fails(capsys, *road)
+
+
+def finished_run(folder, iterations, scored_at, dataset="toy_real_val"):
+    """What the command line reads of another run."""
+    cfg = defaults()
+    cfg.SOLVER.ITERATIONS, cfg.DATA.TEST = iterations, dataset
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(cfg.dump())
+    event = {"kind": "eval", "iteration": scored_at, "miou": 5.0, "dataset": dataset}
+    (folder / "metrics.jsonl").write_text(json.dumps(event) + "\n")
+    return folder
+
+
+def test_a_baseline_must_be_comparable(settings, tmp_path, capsys, caplog):
+    other = finished_run(tmp_path / "other", 4, 4, dataset="toy_winter")
+    road = ("--method", "road", "--output", tmp_path / "a" / "road", *settings)
+    line = fails(capsys, "--baseline", other, *road)
+    assert "DATA.TEST is 'toy_winter', here 'toy_real_val'" in line
+    assert not (tmp_path / "a").exists()
+
+    shorter = finished_run(tmp_path / "shorter", 2, 2)
+    assert run("--baseline", shorter, *road, "--dry-run") == 0
+    assert "SOLVER.ITERATIONS is 2, here 4" in caplog.text
+
+
+def test_a_baseline_scored_half_way_is_not_finished(tmp_path):
+    assert not train._finished(finished_run(tmp_path / "half", 4, 2))
+    assert train._finished(finished_run(tmp_path / "whole", 4, 4))
+    assert not train._finished(tmp_path)
 
 
 def test_damaged_files_are_named_while_training(settings, toy_root, tmp_path, capsys):

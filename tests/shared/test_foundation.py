@@ -93,6 +93,16 @@ def test_config_refuses_bad_files(tree, tmp_path):
     (tmp_path / "broken.yaml").write_text("A: [1\n")
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(tree, tmp_path / "broken.yaml")
+    for text, message in (
+        ("", "not a YAML file of `KEY: value` lines"),
+        ("- N\n", "holds a list"),
+        ("N:\n", "'N' in .* has no value"),
+        ("1: 2\n", "unknown key '1'"),
+        ("_BASE_: odd.yaml\n", "leads back to itself"),
+    ):
+        (tmp_path / "odd.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_config(tree, tmp_path / "odd.yaml")
     (tmp_path / "orphan.yaml").write_text("_BASE_: gone.yaml\n")
     with pytest.raises(MissingFileError, match=r"gone\.yaml"):
         load_config(tree, tmp_path / "orphan.yaml")

@@ -199,3 +199,39 @@ def test_remap_and_colours():
     assert picture.dtype == np.uint8
     assert picture.tolist() == [[[128, 64, 128], [119, 11, 32]], [[0, 0, 0], [0, 0, 0]]]
     np.testing.assert_array_equal(picture, encode_colors(train_ids.long().numpy(), "cityscapes19"))
+
+
+def test_color_pngs_are_read_as_pillow_reads_them(tmp_path, write, capfd):
+    """Whatever chunks and filters they have, and without a word on the terminal."""
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    smooth = np.add.outer(np.arange(37), np.arange(53))[..., None] * np.array([1, 2, 3])
+    profile = {"icc_profile": b"no true profile" * 20}
+    for picture in (noise, smooth.astype(np.uint8)):
+        for arguments in ({}, {"compress_level": 0}, {"optimize": True}, profile):
+            Image.fromarray(picture).save(tmp_path / "a.png", **arguments)
+            read = read_image(tmp_path / "a.png")
+            assert read.stride() == (1, 53 * 3, 3)
+            np.testing.assert_array_equal(read.permute(1, 2, 0), picture)
+    good = png(2, 8, RGB, [bytes(range(6)), bytes(range(6, 12))])
+    exif = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    extras = {
+        "orientation": _chunk(b"eXIf", exif),
+        "transparent colour": _chunk(b"tRNS", struct.pack(">3H", 0, 1, 2)),
+        "gamma": _chunk(b"gAMA", struct.pack(">I", 100000)),
+        "significant bits": _chunk(b"sBIT", bytes([5, 6, 5])),
+        "background": _chunk(b"bKGD", struct.pack(">3H", 9, 9, 9)),
+    }
+    for kind, chunk in extras.items():
+        path = write(good[:33] + chunk + good[33:], "extra.png")
+        assert read_image(path).permute(1, 2, 0).flatten().tolist() == list(range(12)), kind
+        assert read_image(path).permute(1, 2, 0).shape == (2, 2, 3), kind
+    assert capfd.readouterr().err == ""
+
+
+def test_remap_takes_any_shape():
+    table = np.arange(256, dtype=np.uint8)[::-1]
+    for shape in ((), (0, 3), (5,), (2, 3, 4)):
+        labels = torch.randint(0, 256, shape, dtype=torch.uint8)
+        assert torch.equal(remap(labels, table), 255 - labels)
+    columns = torch.arange(12, dtype=torch.uint8).reshape(3, 4).T
+    assert torch.equal(remap(columns, table), 255 - columns)
