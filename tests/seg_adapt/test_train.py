@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,14 +87,9 @@ def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
     assert score_of(folder) == before
 
 
-def score_of(folder):
-    return [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]["miou"]
-
-
-def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeypatch):
-    arguments = ("--method", "adaptseg", "--baseline", tmp_path, *settings)
-    assert run(*arguments, "--output", tmp_path / "whole") == 0
-
+@contextmanager
+def interruption(monkeypatch):
+    """Ctrl-C in the fourth iteration."""
     step = Trainer.step
 
     def interrupted(self, micro_batches):
@@ -103,6 +99,18 @@ def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", interrupted)
+        yield
+
+
+def score_of(folder):
+    return [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]["miou"]
+
+
+def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeypatch):
+    arguments = ("--method", "adaptseg", "--baseline", tmp_path, *settings)
+    assert run(*arguments, "--output", tmp_path / "whole") == 0
+
+    with interruption(monkeypatch):
         assert run(*arguments, "--output", tmp_path / "parts") == 130
     assert checkpoint.load(tmp_path / "parts" / "checkpoints" / "last.pt")["iteration"] == 2
     assert run(*arguments, "--output", tmp_path / "parts", "--resume") == 0
@@ -125,15 +133,7 @@ def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeyp
 def test_an_interrupted_baseline_is_finished_by_the_next_call(settings, tmp_path, monkeypatch):
     folder = tmp_path / "toy" / "road"
     arguments = ("--method", "road", "--output", folder, *settings)
-    step = Trainer.step
-
-    def interrupted(self, micro_batches):
-        if self.iteration == 3:
-            raise KeyboardInterrupt
-        return step(self, micro_batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", interrupted)
+    with interruption(monkeypatch):
         assert run(*arguments) == 130
     assert not folder.exists()
     assert run(*arguments) == 0
