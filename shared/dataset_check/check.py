@@ -21,7 +21,6 @@ from shared.dataset_check import detection, segmentation
 from shared.dataset_check.boxes import BoxJob, check_boxes
 from shared.dataset_check.findings import Finding, Severity
 from shared.dataset_check.pixels import FrameJob, check_frame
-from shared.dataset_check.pool import over_files
 from shared.dataset_check.trees import (
     check_tree,
     class_names,
@@ -32,6 +31,7 @@ from shared.dataset_check.trees import (
     trees,
 )
 from shared.errors import MissingFileError, UserError
+from shared.processes import in_processes
 from shared.registry import nearest
 
 # Every frame of these is in another data set.
@@ -181,7 +181,7 @@ def _sample(items: Sequence[Job], count: int | None) -> list[Job]:
 def _run(
     name: str, function: Callable[[Job], Result], jobs: Sequence[Job], options: Options
 ) -> list[Result]:
-    results = over_files(function, jobs, options.workers)
+    results = in_processes(function, jobs, options.workers)
     disable = not options.progress or not jobs
     return list(tqdm(results, total=len(jobs), desc=name, unit="frame", disable=disable))
 

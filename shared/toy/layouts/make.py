@@ -1,12 +1,6 @@
 """Renders toy data sets into their layouts, over processes; an interrupted run can go on."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,13 +10,12 @@ from tqdm import tqdm
 
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.processes import in_processes
 from shared.toy import render
 from shared.toy.layouts.base import LAYOUTS, Frame
 from shared.toy.layouts.manifest import Plan, Size
 
 Job = tuple[Path, str, Frame, int, int, int]
-# A process takes as long to start as some twenty frames take to make.
-FRAMES_PER_WORKER = 24
 
 
 def make_toy(
@@ -80,14 +73,17 @@ def _make(plans: Sequence[Plan], workers: int, progress: bool, force: bool) -> b
         plan.begin()
     jobs = [job for plan in todo for job in _missing(plan)]
     total = sum(len(plan.frames) for plan in todo)
-    with tqdm(
-        total=total,
-        initial=total - len(jobs),
-        desc="toy data",
-        unit="frame",
-        disable=not progress or not jobs,
-    ) as bar:
-        for _ in _run(jobs, workers):
+    with (
+        tqdm(
+            total=total,
+            initial=total - len(jobs),
+            desc="toy data",
+            unit="frame",
+            disable=not progress or not jobs,
+        ) as bar,
+        _one_cv2_thread(),
+    ):
+        for _ in in_processes(_make_frame, jobs, workers):
             bar.update()
     for plan in todo:
         for file, content in plan.lists.items():
@@ -108,50 +104,6 @@ def _make_frame(job: Job) -> None:
     renderer = partial(render, seed=seed, height=height, width=width)
     for file, content in LAYOUTS.get(name).encode(frame, renderer).items():
         write_atomically(folder / file, content)
-
-
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[None]:
-    """Makes all frames; yields once after each."""
-    workers = _worker_count(workers, len(jobs))
-    if workers == 1:
-        with _one_cv2_thread():
-            for job in jobs:
-                yield _make_frame(job)
-        return
-    # Forking a process that runs PyTorch's threads can deadlock.
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, spawn, _start_worker) as pool:
-            yield from pool.map(_make_frame, jobs, chunksize=4)
-    except BrokenProcessPool as error:
-        raise UserError(
-            "toy data: a worker process ended too early; it may lack memory, or the calling script "
-            "its `if __name__ == '__main__':`; use fewer workers (1 needs no process); what is "
-            "written stays, the next run goes on from there"
-        ) from error
-
-
-def _worker_count(workers: int, jobs: int) -> int:
-    if workers < 0:
-        raise UserError(f"toy data: got {workers} workers, expected 1 or more, or 0 for automatic")
-    if workers == 0:
-        affinity = getattr(os, "sched_getaffinity", None)
-        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        workers = min(cores, jobs // FRAMES_PER_WORKER)
-    return max(1, min(workers, jobs))
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    # Ctrl-C reaches the whole process group; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Without this, the workers of a killed parent wait for work for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One function over many files, in processes that end with the one that started them."""
+"""One function over many jobs, in processes that end with the one that started them."""
 
 import multiprocessing
 import os
@@ -17,23 +17,23 @@ from shared.errors import UserError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# A process takes as long to start as some fifty large frames take to decode.
-FILES_PER_WORKER = 100
-_CHUNK = 8
+# A process takes as long to start as some twenty frames take to render, or fifty to decode.
+JOBS_PER_WORKER = 50
+_CHUNK = 4
 
 
 def worker_count(workers: int, jobs: int) -> int:
-    """`workers` processes for `jobs` files; 0 takes what the machine and the work allow."""
+    """`workers` processes for that many jobs; 0 takes what the machine and the work allow."""
     if workers < 0:
         raise UserError(f"got {workers} workers, expected 1 or more, or 0 for automatic")
     if workers == 0:
         affinity = getattr(os, "sched_getaffinity", None)
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        workers = min(cores, jobs // FILES_PER_WORKER)
+        workers = min(cores, jobs // JOBS_PER_WORKER)
     return max(1, min(workers, jobs))
 
 
-def over_files(
+def in_processes(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 ) -> Iterator[Result]:
     """`function(job)` for every job, in their order.
@@ -55,7 +55,8 @@ def over_files(
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process ended too early; it may lack memory, or the calling script its "
-            "`if __name__ == '__main__':`; use fewer workers (1 needs no process)"
+            "`if __name__ == '__main__':`; use fewer workers (1 needs no process); "
+            "what is finished stays"
         ) from error
     finally:
         # Interrupted, the pool finishes what the workers have begun and forgets the rest.
