@@ -1,7 +1,11 @@
-"""Every key of a segmentation experiment with its default. Sizes are [width, height]."""
+"""Every key of a segmentation experiment with its default. Sizes are [width, height].
+
+The keys of one method are declared in its file, by `add_keys`.
+"""
 
 from fvcore.common.config import CfgNode as Node
 
+from seg_adapt.methods import METHODS
 from shared.config import flatten
 from shared.errors import UserError
 
@@ -17,7 +21,6 @@ _AT_LEAST = {
     "SOLVER.MODEL.WEIGHT_DECAY": 0,
     "SOLVER.DISCRIMINATOR.LR": 0,
     "SOLVER.DISCRIMINATOR.WEIGHT_DECAY": 0,
-    "ROAD.HIDDEN": 1,
     "TEST.INTERVAL": 0,
     "TEST.PICTURES": 0,
     "CHECKPOINT_INTERVAL": 1,
@@ -33,8 +36,6 @@ _WHOLE_NUMBERS = (
     "INPUT.TEST.RESIZE",
     "MODEL.ASPP.RATES",
     "SOLVER.MILESTONES",
-    "ROAD.REGIONS",
-    "ADAPTSEG.CHANNELS",
 )
 _PAIRS = (
     "INPUT.SOURCE.SCALES",
@@ -109,21 +110,8 @@ def defaults() -> Node:
     cfg.SOLVER.MODEL = _optimizer("sgd", 2.5e-4, 5e-4)
     cfg.SOLVER.DISCRIMINATOR = _optimizer("adam", 1e-4, 0.0)
 
-    cfg.ROAD = Node()
-    cfg.ROAD.DISTILLATION = "target"  # images of Eq. 1: target | source | none
-    cfg.ROAD.DISTILLATION_WEIGHT = 0.1  # lambda 1
-    cfg.ROAD.SPATIAL = True  # spatial-aware adaptation, Eq. 2
-    cfg.ROAD.SPATIAL_WEIGHT = 0.01  # lambda 2
-    cfg.ROAD.LAMBDA_ON = "grl"  # grl: lambda 2 scales the reversed gradient; loss: Eq. 5's letter
-    cfg.ROAD.REGIONS = [3, 3]  # rows, columns
-    cfg.ROAD.REDUCTION = "per_domain"  # mean of the domains' means; pooled: Eq. 3's letter
-    cfg.ROAD.HIDDEN = 512  # hidden channels of a region's classifier
-    cfg.ROAD.FEATURE_STAGE = ""  # empty: the deepest pre-trained map
-
-    cfg.ADAPTSEG = Node()
-    cfg.ADAPTSEG.LOSS = "bce"  # bce | least_squares
-    cfg.ADAPTSEG.ADVERSARIAL_WEIGHT = 0.001  # lambda adv; 0.01 for least squares
-    cfg.ADAPTSEG.CHANNELS = [64, 128, 256, 512]  # of the discriminator
+    for name in METHODS:
+        METHODS.get(name).add_keys(cfg)
 
     cfg.TEST = Node()
     cfg.TEST.INTERVAL = 0  # iterations between evaluations; 0: only at the end
@@ -137,7 +125,7 @@ def defaults() -> Node:
 def check(cfg: Node) -> None:
     """UserError for a value that has the right type but that no run can use.
 
-    What belongs to one class (`ROAD.REDUCTION`, `MODEL.BN`, …) is checked where it is built.
+    What belongs to one class (`ROAD.REDUCTION`, `MODEL.BN`, …) is checked where that is built.
     """
     values = flatten(cfg)
     for key, low in _AT_LEAST.items():

@@ -1,4 +1,4 @@
-"""What flows between data, methods and engine. A target batch has no field for a label."""
+"""What flows between data, methods and engine. A target batch holds pseudo-labels at most."""
 
 from dataclasses import dataclass, fields
 
@@ -56,9 +56,13 @@ class TargetBatch:
     images: Tensor  # (N, 3, H, W) uint8 RGB
     geometry: Geometry
     names: tuple[str, ...]
+    pseudo_labels: Tensor | None = None  # (N, H, W) int64 train ids, 255 = ignore; self-training
 
     def to(self, device: torch.device) -> "TargetBatch":
-        return TargetBatch(self.images.to(device), self.geometry.to(device), self.names)
+        pseudo_labels = None if self.pseudo_labels is None else self.pseudo_labels.to(device)
+        return TargetBatch(
+            self.images.to(device), self.geometry.to(device), self.names, pseudo_labels
+        )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class ConvDiscriminator(nn.Sequential):
         stride: int = 2,
         padding: int = 1,
     ) -> None:
+        if any(type(count) is not int or count < 1 for count in channels):
+            raise UserError(
+                f"discriminator channels are {list(channels)}, expected whole numbers >= 1"
+            )
         widths = [in_channels, *channels, 1]
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):

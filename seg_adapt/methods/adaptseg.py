@@ -39,6 +39,13 @@ class AdaptSeg(Method):
         self.threshold = 0.0 if loss == "bce" else 0.5
 
     @classmethod
+    def add_keys(cls, cfg: CfgNode) -> None:
+        cfg.ADAPTSEG = CfgNode()
+        cfg.ADAPTSEG.LOSS = "bce"  # bce | least_squares
+        cfg.ADAPTSEG.ADVERSARIAL_WEIGHT = 0.001  # lambda adv; 0.01 for least squares
+        cfg.ADAPTSEG.CHANNELS = [64, 128, 256, 512]  # of the discriminator's hidden layers
+
+    @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "AdaptSeg":
         return cls(
             segmentor,
@@ -57,11 +64,14 @@ class AdaptSeg(Method):
         return {"model": self.segmentor_groups(), "discriminator": [discriminator]}
 
     def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
-        source_logits = self.segmentor(source.images)
-        yield "model", {"seg": self.segmentation_loss(source_logits, source.labels)}
-        source_output = self._output(source_logits.detach(), source)
+        outputs = self.segmentor.outputs(source.images)
+        yield "model", self.supervised(outputs, source.labels)
+        source_output = self._output(outputs.logits.detach(), source)
+        del outputs
 
-        target_output = self._output(self.segmentor(target.images), target)
+        target_logits = self.segmentor(target.images)
+        self.expose_target_logits(target_logits)
+        target_output = self._output(target_logits, target)
         fooled = self.domain_loss(self.discriminator(target_output), Domain.SOURCE)
         yield "model", {"adversarial": self.adversarial_weight * fooled}
         target_output = target_output.detach()

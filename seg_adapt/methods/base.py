@@ -1,15 +1,16 @@
 """What a method is: one paper, one file, one module that owns what the paper trains or reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.data.transforms import IGNORE
-from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.models.segmentor import Outputs, Segmentor
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.registry import Registry
 
@@ -71,6 +72,11 @@ class Method(nn.Module):
         self.segmentor = segmentor
         self.options = options or ModelOptions()
         self._records: dict[str, Tensor] = {}
+        self._target_logits: Tensor | None = None
+
+    @classmethod
+    def add_keys(cls, cfg: CfgNode) -> None:
+        """Declares the keys that are the method's own, with their defaults."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Method":
@@ -78,6 +84,13 @@ class Method(nn.Module):
 
     def prepare(self) -> None:
         """Called once before training, resumed or not, when the pre-trained weights are loaded."""
+
+    def observe_source(self, labels: Iterable[np.ndarray]) -> None:
+        """Called before the first step of a run that is not resumed; what it learns is buffers.
+
+        Args:
+            labels: train ids (H, W) uint8 of every source image, 255 = ignore; read lazily.
+        """
 
     def stages(self, iterations: int) -> list[Stage]:
         """What is trained in which order; `iterations` is the experiment's length."""
@@ -126,6 +139,36 @@ class Method(nn.Module):
     def predict(self, images: Tensor) -> Tensor:
         """Logits (N, C, h, w) of uint8 RGB images (N, 3, H, W)."""
         return self.segmentor(images)
+
+    def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
+        """What the paper shows beside predictions, by name; RGB uint8 (H, W, 3).
+
+        Called after training, in evaluation mode and without gradients.
+        """
+        return {}
+
+    def expose_target_logits(self, logits: Tensor) -> None:
+        """Offers the target logits of the phase that is yielded next, for self-training.
+
+        The engine adds the pseudo-labels' cross-entropy to that phase: no second forward pass.
+
+        Args:
+            logits: (N, C, h, w), with their graph.
+        """
+        self._target_logits = logits
+
+    def pop_target_logits(self) -> Tensor | None:
+        """What was exposed since the last call."""
+        logits, self._target_logits = self._target_logits, None
+        return logits
+
+    def supervised(self, outputs: Outputs, labels: Tensor) -> Losses:
+        """The supervised losses of the source images, those of `LOSS`; every method's first term.
+
+        Args:
+            labels: (N, H, W) train ids, 255 = ignore.
+        """
+        return {"seg": self.segmentation_loss(outputs.logits, labels)}
 
     def segmentation_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over labelled pixels; 0 where every pixel is ignored.

@@ -18,7 +18,7 @@ from shared.grad_reverse import grad_reverse
 
 @dataclass(frozen=True)
 class RoadOptions:
-    """ROAD's own keys; see `seg_adapt/config.py` for their meaning."""
+    """ROAD's own keys; `Road.add_keys` says what they mean."""
 
     distillation: str = "target"
     distillation_weight: float = 0.1
@@ -39,8 +39,11 @@ class RoadOptions:
         for key, (value, known) in choices.items():
             if value not in known:
                 raise UserError(f"ROAD.{key} is '{value}', expected one of {', '.join(known)}")
-        if len(self.regions) != 2 or min(self.regions) < 1:
+        rows_columns = len(self.regions) == 2 and all(type(n) is int for n in self.regions)
+        if not rows_columns or min(self.regions) < 1:
             raise UserError(f"ROAD.REGIONS must be [rows, columns] >= 1, got {list(self.regions)}")
+        if self.hidden < 1:
+            raise UserError(f"ROAD.HIDDEN is {self.hidden}, expected at least 1")
 
 
 @METHODS.register("road")
@@ -70,6 +73,19 @@ class Road(Method):
             rows, columns = self.road.regions
             channels = segmentor.channels_at(self.feature_stage)
             self.classifiers = RegionDiscriminators(channels, rows * columns, self.road.hidden)
+
+    @classmethod
+    def add_keys(cls, cfg: CfgNode) -> None:
+        cfg.ROAD = CfgNode()
+        cfg.ROAD.DISTILLATION = "target"  # images of Eq. 1: target | source | none
+        cfg.ROAD.DISTILLATION_WEIGHT = 0.1  # lambda 1
+        cfg.ROAD.SPATIAL = True  # spatial-aware adaptation, Eq. 2
+        cfg.ROAD.SPATIAL_WEIGHT = 0.01  # lambda 2
+        cfg.ROAD.LAMBDA_ON = "grl"  # grl: lambda 2 scales the reversed gradient; loss: Eq. 5
+        cfg.ROAD.REGIONS = [3, 3]  # rows, columns
+        cfg.ROAD.REDUCTION = "per_domain"  # mean of the domains' means; pooled: Eq. 3's letter
+        cfg.ROAD.HIDDEN = 512  # hidden channels of a region's classifier
+        cfg.ROAD.FEATURE_STAGE = ""  # empty: the deepest pre-trained map
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Road":
@@ -102,18 +118,18 @@ class Road(Method):
         return [self.classifiers] if self.classifiers is not None else []
 
     def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
-        source_features, source_logits = self.segmentor.features_and_logits(
-            source.images, self.feature_stage
-        )
+        outputs = self.segmentor.outputs(source.images, self.feature_stage)
         target_features = None
         # Otherwise unused, and BatchNorm in training mode would adapt to the target all the same.
         if self.road.spatial or self.road.distillation == "target":
             target_features = self.segmentor.run(target.images, until=self.feature_stage)
-        losses = {"seg": self.segmentation_loss(source_logits, source.labels)}
+        losses = self.supervised(outputs, source.labels)
+        if target_features is not None and target.pseudo_labels is not None:
+            self.expose_target_logits(self.segmentor.run(target_features, after=self.feature_stage))
         if self.road.distillation != "none":
             imitate = {
                 "target": (target_features, target.images),
-                "source": (source_features, source.images),
+                "source": (outputs.features, source.images),
             }
             features, images = imitate[self.road.distillation]
             with torch.no_grad():
@@ -123,7 +139,7 @@ class Road(Method):
             )
         if self.road.spatial:
             losses["spatial"] = self._spatial_loss(
-                source_features, source.geometry, target_features, target.geometry
+                outputs.features, source.geometry, target_features, target.geometry
             )
         return losses
 

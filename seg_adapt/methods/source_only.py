@@ -11,4 +11,4 @@ class SourceOnly(Method):
     needs_target = False
 
     def losses(self, source: SourceBatch, target: TargetBatch | None) -> Losses:
-        return {"seg": self.segmentation_loss(self.segmentor(source.images), source.labels)}
+        return self.supervised(self.segmentor.outputs(source.images), source.labels)

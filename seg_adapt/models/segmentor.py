@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,14 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from seg_adapt.models.preprocessing import Preprocessing
 from shared.errors import UserError
+
+
+class Outputs(NamedTuple):
+    """One forward pass."""
+
+    features: Tensor  # (N, C, h, w) at the cut asked for
+    logits: Tensor  # (N, K, h, w) at the output stride
+    auxiliary: Tensor | None = None  # (N, K, h, w) of the auxiliary head, in training only
 
 
 class Segmentor(nn.Module):
@@ -144,10 +152,15 @@ class Segmentor(nn.Module):
         """images: (N, 3, H, W), RGB in 0..255; returns logits (N, K, h, w) at output stride."""
         return self.run(images)
 
-    def features_and_logits(self, images: Tensor, stage: str) -> tuple[Tensor, Tensor]:
-        """The feature at the cut `stage` (N, C, h, w) and the logits, in one pass."""
-        features = self.run(images, until=stage)
-        return features, self.run(features, after=stage)
+    def outputs(self, images: Tensor, cut: str | None = None) -> Outputs:
+        """Everything one pass over images (N, 3, H, W) gives.
+
+        Args:
+            cut: where the features are taken; None: at `feature_stage`.
+        """
+        cut = cut or self.feature_stage
+        features = self.run(images, until=cut)
+        return Outputs(features, self.run(features, after=cut))
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """logits: (N, K, h, w); returns (N, K, *size), bilinear."""

@@ -57,7 +57,7 @@ def test_every_cut_equals_the_whole(architecture):
         assert features.shape[1] == segmentor.channels_at(cut), cut
         assert torch.equal(segmentor.run(features, after=cut), whole), cut
         assert torch.equal(features, kept), f"{cut}: the feature was overwritten"
-        both = segmentor.features_and_logits(images, cut)
+        both = segmentor.outputs(images, cut)[:2]
         assert torch.equal(both[0], features) and torch.equal(both[1], whole)
 
 
