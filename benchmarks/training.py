@@ -37,7 +37,7 @@ def measure(name: str, steps: int) -> str:
     torch.manual_seed(0)
     method = method_from_config(cfg, segmentor_from_config(cfg, 19))
     method.prepare()
-    trainer = Trainer(method, cfg.SOLVER, seed=0, device=torch.device("cpu"))
+    trainer = Trainer(method, cfg, device=torch.device("cpu"))
     width, height = cfg.INPUT.CROP
     batch = [(0, *batches(cfg.SOLVER.BATCH_SIZE, height, width))]
     trainer.step(batch)

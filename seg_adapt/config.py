@@ -21,21 +21,35 @@ _AT_LEAST = {
     "SOLVER.MODEL.WEIGHT_DECAY": 0,
     "SOLVER.DISCRIMINATOR.LR": 0,
     "SOLVER.DISCRIMINATOR.WEIGHT_DECAY": 0,
+    "SOURCE_STAGE.ITERATIONS": 0,
+    "SOURCE_STAGE.LR": 0,
+    "SELF_TRAINING.ROUNDS": 0,
+    "SELF_TRAINING.ITERATIONS": 1,
+    "SELF_TRAINING.LR": 0,
+    "SELF_TRAINING.WEIGHT": 0,
+    "LOSS.LOVASZ_WEIGHT": 0,
     "TEST.INTERVAL": 0,
     "TEST.PICTURES": 0,
     "CHECKPOINT_INTERVAL": 1,
 }
+_SCHEDULES = ("poly", "multi_step", "constant")
 _CHOICES = {
     "INPUT.INTERPOLATION": ("bicubic", "bilinear"),
-    "SOLVER.SCHEDULE": ("poly", "multi_step", "constant"),
+    "SOLVER.SCHEDULE": _SCHEDULES,
+    "SOURCE_STAGE.SCHEDULE": ("", *_SCHEDULES),
+    "SELF_TRAINING.SCHEDULE": ("", *_SCHEDULES),
+    "SELF_TRAINING.BN": ("", "train", "frozen"),
 }
 _WHOLE_NUMBERS = (
     "INPUT.CROP",
     "INPUT.SOURCE.RESIZE",
     "INPUT.TARGET.RESIZE",
     "INPUT.TEST.RESIZE",
+    "TEST.WINDOW",
     "MODEL.ASPP.RATES",
     "SOLVER.MILESTONES",
+    "SOURCE_STAGE.MILESTONES",
+    "SELF_TRAINING.MILESTONES",
 )
 _PAIRS = (
     "INPUT.SOURCE.SCALES",
@@ -76,7 +90,9 @@ def defaults() -> Node:
     cfg.INPUT.TEST.RESIZE = []  # predictions are brought back to the image's own size
 
     cfg.MODEL = Node()
-    cfg.MODEL.ARCHITECTURE = "resnet101"  # resnet18 | resnet50 | resnet101 | vgg16 | vgg16_fc7_d4
+    # resnet101 | pspnet_resnet101 (both also 18, 50) | vgg16 | vgg16_largefov | vgg16_fc7_d4 |
+    # vgg16_frontend
+    cfg.MODEL.ARCHITECTURE = "resnet101"
     cfg.MODEL.WIDTH = 1.0  # channel multiplier of the backbone
     cfg.MODEL.LAYOUT = "torchvision"  # bottleneck stride on the 3x3; caffe: on the first 1x1
     cfg.MODEL.WEIGHTS = "torchvision"  # file | torchvision (its download) | toy | '' (from scratch)
@@ -91,6 +107,7 @@ def defaults() -> Node:
     cfg.MODEL.ASPP.BIAS = True
 
     cfg.LOSS = Node()
+    cfg.LOSS.LOVASZ_WEIGHT = 0.0  # of Lovász-softmax on the source, beside the cross-entropy
     cfg.LOSS.RESOLUTION = "input"  # input: logits are upsampled; output: labels are shrunk
 
     cfg.SOLVER = Node()
@@ -110,11 +127,29 @@ def defaults() -> Node:
     cfg.SOLVER.MODEL = _optimizer("sgd", 2.5e-4, 5e-4)
     cfg.SOLVER.DISCRIMINATOR = _optimizer("adam", 1e-4, 0.0)
 
+    cfg.SOURCE_STAGE = Node()  # before any method: the source alone
+    cfg.SOURCE_STAGE.ITERATIONS = 0  # 0: none
+    _add_stage_keys(cfg.SOURCE_STAGE)
+
+    cfg.SELF_TRAINING = Node()  # after any method: rounds with pseudo-labels of the target
+    cfg.SELF_TRAINING.ROUNDS = 0
+    cfg.SELF_TRAINING.ITERATIONS = 20000  # of each round
+    cfg.SELF_TRAINING.QUANTILE = 0.5  # share of each class's pixels that is labelled, q
+    cfg.SELF_TRAINING.QUANTILE_STEP = 0.0  # added to it from round to round
+    cfg.SELF_TRAINING.CAP = 0.9  # more confident pixels are labelled whatever q says
+    cfg.SELF_TRAINING.WEIGHT = 1.0  # of the pseudo-labels' cross-entropy, mu
+    cfg.SELF_TRAINING.BN = ""  # train | frozen; empty: MODEL.BN
+    cfg.SELF_TRAINING.SINGLE_RATE = False  # all layers at the base rate
+    _add_stage_keys(cfg.SELF_TRAINING)
+
     for name in METHODS:
         METHODS.get(name).add_keys(cfg)
 
     cfg.TEST = Node()
+    cfg.TEST.WINDOW = []  # [width, height] of sliding windows; []: the image as a whole
+    cfg.TEST.STRIDE = 2 / 3  # distance of neighbouring windows, a share of their size
     cfg.TEST.INTERVAL = 0  # iterations between evaluations; 0: only at the end
+    cfg.TEST.STAGES = True  # score and picture the end of every stage
     cfg.TEST.OFFICIAL = True  # score the last checkpoint with Cityscapes' own script as well
     cfg.TEST.PICTURES = 4  # panels of test images
     cfg.LOG_INTERVAL = 20  # iterations between log lines
@@ -145,6 +180,22 @@ def check(cfg: Node) -> None:
         raise UserError(f"INPUT.FLIP is {cfg.INPUT.FLIP}, expected a probability, 0 to 1")
     if cfg.SEED >= 2**63:
         raise UserError(f"SEED is {cfg.SEED}, expected less than 2^63")
+
+
+def total_iterations(values: dict[str, object]) -> int:
+    """Optimizer steps of a whole run, from its flat settings; a key that lacks counts as none."""
+    rounds = values.get("SELF_TRAINING.ROUNDS", 0) * values.get("SELF_TRAINING.ITERATIONS", 0)
+    return values.get("SOURCE_STAGE.ITERATIONS", 0) + values.get("SOLVER.ITERATIONS", 0) + rounds
+
+
+def _add_stage_keys(node: Node) -> None:
+    """What a stage of its own may change of SOLVER; steps count from the stage's beginning."""
+    node.TYPE = ""  # sgd | adam; empty: SOLVER.MODEL.TYPE
+    node.LR = 0.0  # of the optimizer `model`; 0: SOLVER.MODEL.LR
+    node.SCHEDULE = ""  # empty: SOLVER.SCHEDULE
+    node.HORIZON = 0  # 0: the stage's length
+    node.MILESTONES = []
+    node.WARMUP = 0
 
 
 def _optimizer(kind: str, rate: float, decay: float) -> Node:

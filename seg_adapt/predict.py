@@ -27,7 +27,7 @@ from tqdm import tqdm
 from seg_adapt.engine.build import test_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
-from seg_adapt.evaluation.inference import predict_train_ids
+from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared.cli import EXIT_USER_ERROR
 from shared.errors import MissingFileError, UserError
@@ -44,20 +44,28 @@ FALLBACK_FRAMES_PER_SECOND = 25.0
 
 @dataclass(frozen=True)
 class Predictor:
-    """A method, its classes, and the (height, width) at which it sees images."""
+    """A method, its classes, the (height, width) at which it sees images, and through what."""
 
     method: Method
     space: LabelSpace
     device: torch.device
     resize: tuple[int, int] | None
     interpolation: str
+    windows: Windows | None
 
     @classmethod
     def from_checkpoint(
         cls, path: Path, device: torch.device, resize: tuple[int, int] | None
     ) -> "Predictor":
         method, space, cfg = load_method(path, device)
-        return cls(method, space, device, resize or test_size(cfg), cfg.INPUT.INTERPOLATION)
+        return cls(
+            method,
+            space,
+            device,
+            resize or test_size(cfg),
+            cfg.INPUT.INTERPOLATION,
+            Windows.from_config(cfg),
+        )
 
     def __call__(self, image: Tensor) -> np.ndarray:
         """image: (3, H, W) uint8; returns train ids (H, W) uint8."""
@@ -67,6 +75,7 @@ class Predictor:
             resize=self.resize,
             size=tuple(image.shape[-2:]),
             interpolation=self.interpolation,
+            windows=self.windows,
         )
         return ids[0]
 

@@ -15,7 +15,7 @@ except ModuleNotFoundError:
 import yaml
 from fvcore.common.config import CfgNode
 
-from seg_adapt.config import defaults
+from seg_adapt.config import defaults, total_iterations
 from seg_adapt.engine.run import Run
 from seg_adapt.methods import METHODS
 from shared import distributed
@@ -32,7 +32,7 @@ BASELINE_METHOD = "source_only"
 _SCORED_ON = ("DATA.TEST", "DATA.LABEL_SPACE")
 _TRAINED_WITH = (
     *("SEED", "DATA.SOURCE", "INPUT", "MODEL", "LOSS"),
-    *("SOLVER.ITERATIONS", "SOLVER.BATCH_SIZE", "SOLVER.ACCUMULATE", "SOLVER.MODEL"),
+    *("SOURCE_STAGE", "total iterations", "SOLVER.BATCH_SIZE", "SOLVER.ACCUMULATE", "SOLVER.MODEL"),
 )
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,9 @@ def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.METHOD, cfg.OUTPUT = BASELINE_METHOD, str(folder)
+    # Self-training sees the target: the baseline trains as long without it.
+    cfg.SOLVER.ITERATIONS += cfg.SELF_TRAINING.ROUNDS * cfg.SELF_TRAINING.ITERATIONS
+    cfg.SELF_TRAINING.ROUNDS = 0
     cfg.freeze()
     baseline = Run(cfg, folder)
     baseline.resume()
@@ -177,13 +180,17 @@ def _baseline(args: argparse.Namespace, cfg: CfgNode) -> Path | None:
 
 def _finished(run_folder: Path) -> bool:
     """Whether the run was scored at its end, not only on the way."""
-    end = _settings(run_folder).get("SOLVER.ITERATIONS", 0)
+    settings = _settings(run_folder)
+    end = total_iterations(settings) if settings else 0
     events = read_metrics(run_folder)
     return any(event["kind"] == "eval" and event["iteration"] >= end for event in events)
 
 
 def _differences(run_folder: Path, cfg: CfgNode, prefixes: tuple[str, ...]) -> list[str]:
     then, now = _settings(run_folder), flatten(cfg)
+    if then:
+        then["total iterations"] = total_iterations(then)
+        now["total iterations"] = total_iterations(now)
     return [
         f"{key} is {then[key]!r}, here {value!r}"
         for key, value in now.items()

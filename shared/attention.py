@@ -4,18 +4,16 @@ import torch
 from torch import Tensor
 
 
-def spatial_attention(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Pools a map by a softmax over all of its positions (SAPNet, Li et al. 2020, Eqs. 1–2).
+def spatial_mask(scores: Tensor) -> Tensor:
+    """ω = softmax over all positions of a map (SAPNet, Li et al. 2020, Eq. 1).
 
     Args:
-        features: (N, C, H, W).
         scores: (N, 1, H, W) mask logits.
 
     Returns:
-        V = Σ f·ω (N, C), and the mask ω (N, 1, H, W), whose sum over positions is 1.
+        (N, 1, H, W); every image's sum over positions is 1.
     """
-    mask = scores.flatten(1).softmax(dim=1).view_as(scores)
-    return (features * mask).sum(dim=(2, 3)), mask
+    return scores.flatten(1).softmax(dim=1).view_as(scores)
 
 
 def level_attention(vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,7 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._metrics = folder / METRICS_FILE
         _drop_after(self._metrics, start)
+        self._written = {(event["kind"], event["iteration"]) for event in read_metrics(folder)}
         self._board = SummaryWriter(folder / "tensorboard", purge_step=start + 1)
         # A bar that is not on a terminal would fill a log file with its redrawing.
         self._bar = tqdm(
@@ -60,9 +61,13 @@ class RunLog:
         self._bar.update()
 
     def write(self, kind: str, iteration: int, values: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl; its numbers also go to TensorBoard, under `kind`."""
-        if not self.active:
+        """One line of metrics.jsonl; its numbers also go to TensorBoard, under `kind`.
+
+        A line that is there already, from before the run was resumed, stays as it is.
+        """
+        if not self.active or (kind, iteration) in self._written:
             return
+        self._written.add((kind, iteration))
         line = {"kind": kind, "iteration": iteration, **_finite(dict(values))}
         with self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -73,3 +73,13 @@ def toy_weights(toy_root: Path) -> float:
     path = weights_path(toy_root, "resnet18", width)
     pretrain(path, architecture="resnet18", width=width, steps=2, workers=0, test_scenes=1)
     return width
+
+
+@pytest.fixture
+def settings(toy_root: Path, toy_weights: float) -> list[str]:
+    """Overrides that make a run on the toy root a matter of a second."""
+    return [
+        *("DATA.ROOT", str(toy_root), "MODEL.WIDTH", str(toy_weights)),
+        *("SOLVER.ITERATIONS", "4", "INPUT.CROP", "[96, 48]", "DATA.WORKERS", "0"),
+        *("LOG_INTERVAL", "1", "CHECKPOINT_INTERVAL", "2", "TEST.PICTURES", "2"),
+    ]

@@ -19,7 +19,7 @@ from seg_adapt.data.transforms import JointTransform
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
 from shared.catalog import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
-from shared.errors import UserError
+from shared.errors import MissingFileError, UserError
 from shared.images import image_size, read_image, read_labels, remap
 from shared.label_maps import LabelSpace, lookup_table
 
@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """One transformed image; labels only where the dataset is a labelled source."""
+    """One transformed image; a source's labels, a target's pseudo-labels or none."""
 
+    domain: Domain
     image: Tensor
     labels: Tensor | None
     geometry: Geometry
@@ -61,6 +62,11 @@ def read_pair(
     return image, labels
 
 
+def pseudo_label_path(folder: Path, name: str) -> Path:
+    """The PNG of train ids of the record of that name."""
+    return folder / f"{name}.png"
+
+
 class SlotDataset(Dataset):
     """Endless: slot s is place s mod n of the permutation of epoch s div n.
 
@@ -70,6 +76,8 @@ class SlotDataset(Dataset):
         seed: of the run; source and target draw from separate streams.
         cache: folder of resized copies; None resizes every time. The samples are the same. Not
             used with random scales, which start from the whole image.
+        pseudo_labels: folder of a target's labels by `pseudo_label_path`, of any size; None: the
+            target has none.
     """
 
     def __init__(
@@ -81,11 +89,14 @@ class SlotDataset(Dataset):
         seed: int,
         space: LabelSpace | None,
         cache: Path | None = None,
+        pseudo_labels: Path | None = None,
     ) -> None:
         if not dataset.records:
             raise UserError(f"dataset '{dataset.name}' has no images")
         if domain is Domain.SOURCE and space is None:
             raise ValueError("a source dataset needs a label space")
+        if domain is Domain.SOURCE and pseudo_labels is not None:
+            raise ValueError("a source dataset has labels of its own")
         self.records = tuple(
             record if domain is Domain.SOURCE else replace(record, label=None)
             for record in dataset.records
@@ -101,6 +112,7 @@ class SlotDataset(Dataset):
         self.transform = transform
         self.domain = domain
         self.seed = seed
+        self.pseudo_labels = pseudo_labels
         self.resized = None
         if cache is not None and transform.resize and transform.scales == (1.0, 1.0):
             self.resized = ResizedFiles(cache, tuple(transform.resize), transform.interpolation)
@@ -124,9 +136,11 @@ class SlotDataset(Dataset):
             original = None
         else:
             image, labels, original = read_image(record.image), None, None
+        if self.pseudo_labels is not None:
+            labels = self._read_pseudo_labels(record)
         generator = np.random.default_rng([self.seed, self.domain, 1, slot])
         image, labels, geometry = self.transform(image, labels, generator, original)
-        return Sample(image, labels, geometry, record.name)
+        return Sample(self.domain, image, labels, geometry, record.name)
 
     def _read_resized(
         self, record: SegmentationRecord
@@ -138,6 +152,16 @@ class SlotDataset(Dataset):
             check_sizes(record, original, image_size(record.label))
             labels = remap(self.resized.labels(record.label, self.dataset.encoding), self.table)
         return self.resized.image(record.image), labels, original
+
+    def _read_pseudo_labels(self, record: SegmentationRecord) -> Tensor:
+        path = pseudo_label_path(self.pseudo_labels, record.name)
+        try:
+            return read_labels(path, "index")
+        except MissingFileError:
+            raise MissingFileError(
+                f"no pseudo-labels {path} of {record.image}: restore the file, or start a new run "
+                "with --output"
+            ) from None
 
     def __getitem__(self, slot: int) -> Sample | UserError:
         # Returned, not raised: a worker process would wrap it into a page of traceback.
@@ -163,7 +187,9 @@ def collate(samples: Sequence[Sample | UserError]) -> SourceBatch | TargetBatch 
     images = torch.stack([sample.image for sample in samples])
     geometry = Geometry.stack([sample.geometry for sample in samples])
     names = tuple(sample.name for sample in samples)
-    if samples[0].labels is None:
-        return TargetBatch(images, geometry, names)
-    labels = torch.stack([sample.labels for sample in samples]).long()
+    labels = None
+    if samples[0].labels is not None:
+        labels = torch.stack([sample.labels for sample in samples]).long()
+    if samples[0].domain is Domain.TARGET:
+        return TargetBatch(images, geometry, names, labels)
     return SourceBatch(images, labels, geometry, names)

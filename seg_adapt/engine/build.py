@@ -75,31 +75,44 @@ def test_size(cfg: CfgNode) -> tuple[int, int] | None:
     return size and (size[1], size[0])
 
 
-def training_datasets(
-    cfg: CfgNode, space: LabelSpace, needs_target: bool
-) -> tuple[SlotDataset, SlotDataset | None]:
-    """The labelled source, and the target without its labels."""
-    root = dataset_root(cfg)
-    for key in ("SOURCE", "TARGET"):
-        if not cfg.DATA[key] and (key == "SOURCE" or needs_target):
-            raise UserError(
-                f"DATA.{key} is empty: name a dataset of the catalog, e.g. gta5, or your own "
-                "(docs/own_data.md)"
-            )
+def target_size(cfg: CfgNode) -> tuple[int, int] | None:
+    """(height, width) that target images are brought to for pseudo-labels; None: their own."""
+    size = _size(cfg.INPUT.TARGET.RESIZE, "INPUT.TARGET.RESIZE")
+    return size and (size[1], size[0])
 
-    def build(name: str, domain: Domain) -> SlotDataset:
-        labels = space if domain is Domain.SOURCE else None
-        return SlotDataset(
-            resolve_segmentation(name, root, space=labels, labelled=labels is not None),
-            transform_from_config(cfg, domain),
-            domain=domain,
-            seed=cfg.SEED,
-            space=labels,
-            cache=Path(cfg.DATA.CACHE).expanduser() if cfg.DATA.CACHE else None,
+
+def source_dataset(cfg: CfgNode, space: LabelSpace) -> SlotDataset:
+    """The labelled source."""
+    return _slot_dataset(cfg, Domain.SOURCE, space)
+
+
+def target_dataset(cfg: CfgNode, pseudo_labels: Path | None = None) -> SlotDataset:
+    """The target without its labels.
+
+    Args:
+        pseudo_labels: folder of a self-training round.
+    """
+    return _slot_dataset(cfg, Domain.TARGET, None, pseudo_labels)
+
+
+def _slot_dataset(
+    cfg: CfgNode, domain: Domain, space: LabelSpace | None, pseudo_labels: Path | None = None
+) -> SlotDataset:
+    name = cfg.DATA[domain.name]
+    if not name:
+        raise UserError(
+            f"DATA.{domain.name} is empty: name a dataset of the catalog, e.g. gta5, or your own "
+            "(docs/own_data.md)"
         )
-
-    source = build(cfg.DATA.SOURCE, Domain.SOURCE)
-    return source, build(cfg.DATA.TARGET, Domain.TARGET) if needs_target else None
+    return SlotDataset(
+        resolve_segmentation(name, dataset_root(cfg), space=space, labelled=space is not None),
+        transform_from_config(cfg, domain),
+        domain=domain,
+        seed=cfg.SEED,
+        space=space,
+        cache=Path(cfg.DATA.CACHE).expanduser() if cfg.DATA.CACHE else None,
+        pseudo_labels=pseudo_labels,
+    )
 
 
 def loader_from_config(

@@ -4,20 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from seg_adapt.data.dataset import read_pair
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.confusion import ConfusionMatrix
-from seg_adapt.evaluation.inference import predict_train_ids
+from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import distributed
 from shared.catalog import SegmentationDataset
-from shared.images import read_labels, remap, write_png
-from shared.label_maps import LabelSpace, encode_colors, lookup_table
-from shared.visualize import panel
+from shared.images import write_png
+from shared.label_maps import LabelSpace, lookup_table
 
 
 @contextmanager
@@ -39,6 +37,7 @@ def evaluate(
     *,
     resize: tuple[int, int] | None,
     interpolation: str,
+    windows: Windows | None = None,
     device: torch.device,
     predictions: Path,
 ) -> ConfusionMatrix:
@@ -46,6 +45,7 @@ def evaluate(
 
     Args:
         resize: (height, width) of the network's input; None keeps the image's size.
+        windows: of the network's input; None predicts it whole.
         predictions: folder of one PNG per image: label ids where the space has them (what the
             official script reads), train ids otherwise.
     """
@@ -67,6 +67,7 @@ def evaluate(
                 resize=resize,
                 size=tuple(labels.shape),
                 interpolation=interpolation,
+                windows=windows,
             )[0]
             matrix.update(train_ids, labels)
             path = prediction_path(predictions, record.name)
@@ -81,36 +82,3 @@ def evaluate(
 
 def prediction_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
-
-
-def write_panels(
-    folder: Path,
-    dataset: SegmentationDataset,
-    space: LabelSpace,
-    columns: dict[str, Path],
-    count: int,
-    height: int = 256,
-) -> dict[str, np.ndarray]:
-    """Panels input | truth | predictions… of `count` images spread over the dataset.
-
-    Args:
-        columns: title to folder of predictions, in order.
-
-    Returns:
-        name of the image to its panel, (H, W, 3) uint8 RGB.
-    """
-    table = lookup_table(dataset.dataset, space)
-    written = np.arange(256, dtype=np.uint8)
-    if space.label_ids is not None:
-        written = lookup_table("cityscapes", space)
-    places = np.linspace(0, len(dataset.records) - 1, min(count, len(dataset.records)))
-    panels = {}
-    for record in (dataset.records[round(place)] for place in places):
-        image, labels = read_pair(record, dataset.encoding, table)
-        tiles = [image.permute(1, 2, 0).numpy(), encode_colors(labels, space)]
-        for predictions in columns.values():
-            predicted = read_labels(prediction_path(predictions, record.name), "index")
-            tiles.append(encode_colors(remap(predicted, written), space))
-        panels[record.name] = panel(tiles, ["input", "ground truth", *columns], height=height)
-        write_png(folder / f"{record.name}.png", panels[record.name])
-    return panels

@@ -2,12 +2,10 @@
 
 import json
 import logging
-import resource
-import sys
-import time
-from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from tqdm import tqdm
@@ -21,19 +19,25 @@ from seg_adapt.engine.build import (
     loader_from_config,
     method_from_config,
     segmentor_from_config,
+    source_dataset,
+    target_dataset,
+    target_size,
     test_size,
-    training_datasets,
 )
 from seg_adapt.engine.checkpoint import resume_run, save_run
-from seg_adapt.engine.evaluate import evaluate, write_panels
-from seg_adapt.engine.trainer import Trainer
+from seg_adapt.engine.evaluate import evaluate
+from seg_adapt.engine.illustrate import write_panels, write_pictures
+from seg_adapt.engine.progress import Progress, peak_memory
+from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
+from seg_adapt.engine.stages import Kind, StagePlan
+from seg_adapt.engine.trainer import MicroBatch, Trainer
 from seg_adapt.evaluation.cityscapes import run_official
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import initialise
 from shared import distributed
 from shared.errors import UserError
 from shared.events import RunLog, describe_environment
-from shared.images import image_size
+from shared.images import image_size, read_labels, remap
 from shared.own_data import resolve_label_space, resolve_segmentation
 from shared.report import write_report
 
@@ -68,10 +72,12 @@ class Run:
         if cfg.DATA.TEST:
             self.test = resolve_segmentation(cfg.DATA.TEST, root, space=self.space, labelled=True)
         self.method = self._build_method()
-        self.source, self.target = training_datasets(cfg, self.space, self.method.needs_target)
+        self.source = source_dataset(cfg, self.space)
+        needs_target = self.method.needs_target or cfg.SELF_TRAINING.ROUNDS
+        self.target = target_dataset(cfg) if needs_target else None
         self._load_weights(root)
         self.method.to(self.device).prepare()
-        self.trainer = Trainer(self.method, cfg.SOLVER, seed=cfg.SEED, device=self.device)
+        self.trainer = Trainer(self.method, cfg, device=self.device)
 
     def _build_method(self) -> Method:
         # The segmentor draws first: every method of one seed starts from the same head.
@@ -120,7 +126,6 @@ class Run:
             the scores; an empty dictionary where there is no test data (`DATA.TEST` is empty).
         """
         trainer, cfg = self.trainer, self.cfg
-        loader = loader_from_config(cfg, self.source, self.target, trainer.iteration, trainer.total)
         log = RunLog(
             self.folder,
             total=trainer.total,
@@ -128,9 +133,15 @@ class Run:
             active=distributed.is_main(),
         )
         self._describe()
-        progress = _Progress(cfg.LOG_INTERVAL)
+        if trainer.iteration == 0:
+            self.method.observe_source(self._source_labels())
+        progress = Progress(cfg.LOG_INTERVAL)
         try:
-            trainer.train(loader, lambda logs: self._after_step(logs, log, progress))
+            trainer.train(
+                self._batches,
+                lambda logs: self._after_step(logs, log, progress),
+                lambda stage: self._after_stage(stage, log),
+            )
             if trainer.iteration % cfg.CHECKPOINT_INTERVAL:
                 self._save()
             if self.test is not None:
@@ -142,25 +153,76 @@ class Run:
         finally:
             log.close()
 
-    def _after_step(self, logs: dict[str, float], log: RunLog, progress: "_Progress") -> None:
-        cfg, iteration = self.cfg, self.trainer.iteration
-        means = progress.add(logs, iteration, last=iteration == self.trainer.total)
+    def _source_labels(self) -> Iterator[np.ndarray]:
+        """Train ids of every source image; a generator, so that nothing is read unasked."""
+        source = self.source
+        for record in tqdm(source.records, desc="statistics of the source", leave=False):
+            yield remap(read_labels(record.label, source.dataset.encoding), source.table)
+
+    def _batches(self, stage: StagePlan, iteration: int) -> Iterable[list[MicroBatch]]:
+        target = self.target
+        if stage.kind is Kind.SOURCE or (
+            stage.kind is Kind.METHOD and not self.method.needs_target
+        ):
+            target = None
+        if stage.kind is Kind.SELF_TRAINING:
+            target = target_dataset(self.cfg, self._pseudo_labels(stage, iteration))
+        return loader_from_config(self.cfg, self.source, target, iteration, stage.stop)
+
+    def _pseudo_labels(self, stage: StagePlan, iteration: int) -> Path:
+        """The folder of a round's pseudo-labels, made by the weights that the round begins with."""
+        folder = self.folder / "pseudo_labels" / stage.name
+        if iteration > stage.start:
+            if not is_complete(folder):
+                raise UserError(
+                    f"cannot resume: the pseudo-labels of this round are gone from {folder}: "
+                    "restore them, or start a new run with --output"
+                )
+            return folder
+        summary = make_pseudo_labels(
+            self.method,
+            self.target.dataset,
+            folder,
+            resize=target_size(self.cfg),
+            interpolation=self.cfg.INPUT.INTERPOLATION,
+            device=self.device,
+            quantile=stage.quantile,
+            cap=self.cfg.SELF_TRAINING.CAP,
+        )
+        logger.info("%s: %.1f %% of all pixels are labelled", folder, 100 * summary["kept"])
+        return folder
+
+    def _after_step(self, logs: dict[str, float], log: RunLog, progress: Progress) -> None:
+        cfg, iteration, stage = self.cfg, self.trainer.iteration, self.trainer.stage
+        means = progress.add(logs, iteration, last=iteration == stage.stop)
         if means is None:
             log.advance()
         else:
-            means = distributed.mean_scalars(means) | {"peak_memory_mb": _peak_memory(self.device)}
-            stage = self.trainer.stages[self.trainer.stage_index].name
-            log.write("train", iteration, {"stage": stage, **means})
+            means = distributed.mean_scalars(means) | {"peak_memory_mb": peak_memory(self.device)}
+            log.write("train", iteration, {"stage": stage.name, **means})
             log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         if iteration % cfg.CHECKPOINT_INTERVAL == 0:
             self._save()
         interval = cfg.TEST.INTERVAL if self.test is not None else 0
-        if interval and iteration % interval == 0 and iteration < self.trainer.total:
+        if interval and iteration % interval == 0 and iteration < stage.stop:
             self.evaluate(log, last=False)
         progress.resume_clock()
 
-    def evaluate(self, log: RunLog | None = None, *, last: bool = True) -> dict:
-        """Scores the method as it is; the last time with the official script and a report."""
+    def _after_stage(self, stage: StagePlan, log: RunLog) -> None:
+        if self.cfg.TEST.STAGES and self.test is not None:
+            self.evaluate(log, last=False, predictions=self._stage_predictions(stage))
+
+    def _stage_predictions(self, stage: StagePlan) -> Path:
+        return self.folder / f"predictions_{stage.name}"
+
+    def evaluate(
+        self, log: RunLog | None = None, *, last: bool = True, predictions: Path | None = None
+    ) -> dict:
+        """Scores the method as it is; the last time with the official script and a report.
+
+        Args:
+            predictions: folder for the predictions; None: `self.predictions`.
+        """
         cfg = self.cfg
         if self.test is None:
             raise UserError("DATA.TEST is empty: name a labelled dataset to score")
@@ -171,7 +233,7 @@ class Run:
             resize=test_size(cfg),
             interpolation=cfg.INPUT.INTERPOLATION,
             device=self.device,
-            predictions=self.predictions,
+            predictions=predictions or self.predictions,
         )
         scores = _percent(matrix.scores(self.space))
         if not distributed.is_main():
@@ -184,6 +246,7 @@ class Run:
                 )
             )
         scores |= {
+            "stage": self.trainer.stage.name,
             "dataset": cfg.DATA.TEST,
             "images": len(self.test.records),
             "official": official,
@@ -200,11 +263,18 @@ class Run:
         columns = {}
         if self.baseline is not None and (self.baseline / "predictions").is_dir():
             columns[f"before ({self.baseline.name})"] = self.baseline / "predictions"
+        for stage in self.trainer.stages[:-1]:
+            folder = self._stage_predictions(stage)
+            shown = stage.kind is Kind.METHOD or (stage.kind is Kind.SOURCE and not columns)
+            if shown and folder.is_dir():
+                columns[f"{self.cfg.METHOD}: {stage.name}"] = folder
         columns[self.cfg.METHOD] = self.predictions
-        panels = write_panels(
+        pictures = write_panels(
             self.folder / "panels", self.test, self.space, columns, self.cfg.TEST.PICTURES
+        ) | write_pictures(
+            self.folder / "pictures", self.method, self.source, self.target, self.device
         )
-        for name, picture in panels.items():
+        for name, picture in pictures.items():
             if log is not None:
                 log.image(name, picture, self.trainer.iteration)
 
@@ -218,44 +288,6 @@ class Run:
         (self.folder / "config.yaml").write_text(self.cfg.dump())
         environment = describe_environment(self.cfg.DEVICE, self.cfg.SEED)
         (self.folder / "environment.json").write_text(json.dumps(environment, indent=1))
-
-
-class _Progress:
-    """Means of the logs between two log lines."""
-
-    def __init__(self, interval: int) -> None:
-        self.interval = max(interval, 1)
-        self._start()
-
-    def _start(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
-        self.resume_clock()
-
-    def resume_clock(self) -> None:
-        """Leaves out what was done between two steps: checkpoints, evaluation."""
-        self.began = time.perf_counter()
-
-    def add(self, logs: dict[str, float], iteration: int, *, last: bool) -> dict | None:
-        """The means since the last line at every `interval`th iteration, otherwise None.
-
-        A value that only some of the iterations have is averaged over those.
-        """
-        logs = logs | {"seconds_per_iteration": time.perf_counter() - self.began}
-        for name, value in logs.items():
-            self.values[name].append(value)
-        if iteration % self.interval and not last:
-            return None
-        means = {name: sum(values) / len(values) for name, values in self.values.items()}
-        self._start()
-        return means
-
-
-def _peak_memory(device: torch.device) -> float:
-    """MB: the GPU's peak where there is one, otherwise this process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _percent(scores: dict) -> dict:

@@ -9,7 +9,8 @@ import torch
 from fvcore.common.config import CfgNode
 
 from seg_adapt.engine.optimizers import build_optimizers, rate_factor, set_rates
-from seg_adapt.methods.base import Method, Stage
+from seg_adapt.engine.stages import StagePlan, plan_stages
+from seg_adapt.methods.base import Method
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared import distributed
 from shared.errors import UserError
@@ -26,57 +27,71 @@ class Trainer:
 
     Args:
         method: on its device.
-        solver: the `SOLVER` node.
-        seed: of everything random inside the network (dropout): reseeded from (seed, iteration,
-            micro-batch, phase), so neither resuming nor the number of processes changes it.
+        cfg: of the run; its seed is that of everything random inside the network (dropout):
+            reseeded from (seed, iteration, micro-batch, phase), so neither resuming nor the number
+            of processes changes it.
     """
 
-    def __init__(self, method: Method, solver: CfgNode, *, seed: int, device: torch.device) -> None:
-        if solver.PRECISION not in ("fp32", "bf16"):
-            raise UserError(f"SOLVER.PRECISION is '{solver.PRECISION}', expected fp32 or bf16")
+    def __init__(self, method: Method, cfg: CfgNode, *, device: torch.device) -> None:
+        if cfg.SOLVER.PRECISION not in ("fp32", "bf16"):
+            raise UserError(f"SOLVER.PRECISION is '{cfg.SOLVER.PRECISION}', expected fp32 or bf16")
         self.method = method
-        self.solver = solver
-        self.seed = seed
+        self.seed = cfg.SEED
         self.device = device
-        self.stages: list[Stage] = method.stages(solver.ITERATIONS)
-        self.total = sum(stage.iterations for stage in self.stages)
+        self.stages = plan_stages(cfg, method)
         self.iteration = 0
-        self._enter(0)
+        self.enter(0)
 
-    def _enter(self, index: int) -> None:
+    @property
+    def stage(self) -> StagePlan:
+        return self.stages[self.stage_index]
+
+    @property
+    def total(self) -> int:
+        """Iterations of all stages."""
+        return self.stages[-1].stop
+
+    def enter(self, index: int) -> None:
+        """Begins a stage: its optimizers are new, the weights are as they are."""
         self.stage_index = index
-        self.stage_start = sum(stage.iterations for stage in self.stages[:index])
-        self.method.enter(self.stages[index].name)
+        stage = self.stage
+        self.method.segmentor.set_bn(stage.bn)
+        self.method.enter(stage.method_stage)
         groups = self.method.groups()
-        self.optimizers = build_optimizers(groups, self.solver)
+        self.optimizers = build_optimizers(groups, stage.solver, single_rate=stage.single_rate)
         self.parameters = {
             name: [p for part in parts for p in part["params"]] for name, parts in groups.items()
         }
 
     def train(
         self,
-        batches: Iterable[list[MicroBatch]],
+        batches: Callable[[StagePlan, int], Iterable[list[MicroBatch]]],
         after_step: Callable[[dict[str, float]], None],
+        after_stage: Callable[[StagePlan], None] = lambda stage: None,
     ) -> None:
-        """Runs from `self.iteration` to the end of the last stage.
+        """Runs from `self.iteration` to the end of the last stage, or of `batches`.
 
         Args:
-            batches: one list of micro-batches per iteration, from `self.iteration` on.
+            batches: for a stage and the iteration it is at, one list of micro-batches for each
+                iteration that is left of it; what the stage needs is made here.
             after_step: called after each iteration with its logs; `self.iteration` counts it.
+            after_stage: called at the end of every stage but the last.
         """
-        for micro_batches in batches:
-            while self.iteration - self.stage_start >= self.stages[self.stage_index].iterations:
-                self._enter(self.stage_index + 1)
-            logs = self.step(micro_batches)
-            self.iteration += 1
-            after_step(logs)
+        while True:
+            for micro_batches in batches(self.stage, self.iteration):
+                logs = self.step(micro_batches)
+                self.iteration += 1
+                after_step(logs)
+            if self.iteration < self.stage.stop or self.iteration == self.total:
+                return
+            after_stage(self.stage)
+            self.enter(self.stage_index + 1)
 
     def step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
         """One optimizer step; returns losses, learning rates and what the method recorded."""
         self.method.train()
         generators = [
-            (index, self.method.steps(source.to(self.device), target and target.to(self.device)))
-            for index, source, target in micro_batches
+            (index, self._steps(source, target)) for index, source, target in micro_batches
         ]
         logs: dict[str, float] = defaultdict(float)
         touched: dict[str, None] = {}
@@ -84,9 +99,8 @@ class Trainer:
         while group := self._phase(generators, phase, logs):
             touched[group] = None
             phase += 1
-        factor = rate_factor(
-            self.solver, self.iteration - self.stage_start, self.stages[self.stage_index].iterations
-        )
+        stage = self.stage
+        factor = rate_factor(stage.solver, self.iteration - stage.start, stage.iterations)
         for group in touched:
             optimizer = self.optimizers[group]
             distributed.sum_gradients(self.parameters[group])
@@ -96,6 +110,12 @@ class Trainer:
             logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
         distributed.mean_buffers(self.method)
         return dict(logs)
+
+    def _steps(
+        self, source: SourceBatch, target: TargetBatch | None
+    ) -> Iterator[tuple[str, Losses]]:
+        target = None if target is None else target.to(self.device)
+        return self.stage.steps(self.method, source.to(self.device), target)
 
     def _phase(
         self,
@@ -108,7 +128,7 @@ class Trainer:
         for index, generator in generators:
             self._reseed(index, phase)
             with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.solver.PRECISION == "bf16"
+                self.device.type, torch.bfloat16, enabled=self.stage.solver.PRECISION == "bf16"
             ):
                 group, losses = next(generator, (None, {}))
             groups.add(group)
@@ -134,7 +154,7 @@ class Trainer:
                 "last checkpoint"
             )
         if total.requires_grad:
-            share = 1.0 / self.solver.ACCUMULATE
+            share = 1.0 / self.stage.solver.ACCUMULATE
             (total * share).backward(inputs=self.parameters[group])
 
     def _reseed(self, index: int, phase: int) -> None:
@@ -153,7 +173,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from a `state_dict` of the same method and config."""
         self.iteration = state["iteration"]
-        self._enter(state["stage"])
+        self.enter(state["stage"])
         self.method.load_state_dict(state["method"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

@@ -1,11 +1,61 @@
 """Predictions at the size of the original image; what evaluation and `predict.py` share."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+import torch.nn.functional as F
+from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.methods.base import Method
+from shared.errors import UserError
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows that slide over a test image, for networks that pool over their whole map.
+
+    Args:
+        size: (height, width) in pixels; that of the training crops.
+        stride: distance between neighbours as a share of their size.
+    """
+
+    size: tuple[int, int]
+    stride: float = 2 / 3
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            shown = list(reversed(self.size))
+            raise UserError(f"TEST.WINDOW must be [width, height] or [], got {shown}")
+        if not 0 < self.stride <= 1:
+            raise UserError(
+                f"TEST.STRIDE is {self.stride:g}, expected a share of the window above 0 and at "
+                "most 1"
+            )
+
+    @staticmethod
+    def from_config(cfg: CfgNode) -> "Windows | None":
+        """None where images are predicted whole."""
+        if not cfg.TEST.WINDOW:
+            return None
+        return Windows(tuple(reversed(cfg.TEST.WINDOW)), cfg.TEST.STRIDE)
+
+    def slices(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """(rows, columns) of every window over an image of `size`, (height, width) or more."""
+        rows, columns = (
+            [slice(start, start + window) for start in _starts(length, window, self.stride)]
+            for length, window in zip(size, self.size, strict=True)
+        )
+        return [(row, column) for row in rows for column in columns]
+
+
+def _starts(length: int, window: int, stride: float) -> list[int]:
+    """Evenly spaced, but for the last window, which ends at the border."""
+    step = math.ceil(stride * window)
+    return [*range(0, length - window, step), length - window]
 
 
 @torch.inference_mode()
@@ -16,20 +66,53 @@ def predict_train_ids(
     resize: tuple[int, int] | None,
     size: tuple[int, int],
     interpolation: str = "bicubic",
+    windows: Windows | None = None,
 ) -> np.ndarray:
     """The most likely class of every pixel, in whatever mode (train, eval) `method` is.
 
     Args:
         images: (N, 3, H, W) uint8 RGB, on the method's device.
         resize: (height, width) that the network sees; None leaves the images as they are.
-        size: (height, width) that the logits are upsampled to before the maximum is taken.
+        size: (height, width) that the scores are upsampled to before the maximum is taken.
         interpolation: of the images' resize, "bicubic" or "bilinear".
+        windows: of the resized images; None predicts them whole.
 
     Returns:
         (N, *size) uint8 train ids.
     """
     if resize is not None:
         images = resize_image(images, resize, interpolation)
-    logits = method.segmentor.upsample(method.predict(images).float(), size)
+    if windows is None:
+        scores = method.predict(images).float()
+    else:
+        scores = window_probabilities(method, images, windows)
+    scores = method.segmentor.upsample(scores, size)
     # On a CPU, argmax over this axis takes three times as long.
-    return logits.max(dim=1).indices.to(torch.uint8).cpu().numpy()
+    return scores.max(dim=1).indices.to(torch.uint8).cpu().numpy()
+
+
+def window_probabilities(method: Method, images: Tensor, windows: Windows) -> Tensor:
+    """Every pixel's class probabilities, their mean over the windows that hold it.
+
+    Images smaller than a window are padded with black below and to the right, like training crops.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB.
+
+    Returns:
+        (N, C, H, W), float.
+    """
+    height, width = images.shape[-2:]
+    below, right = (
+        max(window - length, 0)
+        for window, length in zip(windows.size, (height, width), strict=True)
+    )
+    images = F.pad(images, (0, right, 0, below))
+    classes = method.segmentor.num_classes
+    total = torch.zeros(len(images), classes, *images.shape[-2:], device=images.device)
+    count = torch.zeros(images.shape[-2:], device=images.device)
+    for rows, columns in windows.slices(tuple(images.shape[-2:])):
+        logits = method.predict(images[..., rows, columns]).float()
+        total[..., rows, columns] += method.segmentor.upsample(logits, windows.size).softmax(dim=1)
+        count[rows, columns] += 1
+    return total.div_(count)[..., :height, :width]

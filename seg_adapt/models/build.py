@@ -8,14 +8,17 @@ from typing import Any
 from torch import nn
 
 from seg_adapt.models.aspp import ASPP, ASPPL
+from seg_adapt.models.dilated_frontend import frontend_stages
 from seg_adapt.models.preprocessing import Preprocessing
+from seg_adapt.models.psp import PyramidPooling, psp_classifier
 from seg_adapt.models.resnet import resnet_stages
-from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.models.segmentor import AUXILIARY, Segmentor
 from seg_adapt.models.vgg16 import fc6_fc7_dilated, pool5, vgg16_stages
 from shared.errors import UserError
 from shared.registry import Registry
 
-# name: f(num_classes, width, layout, rates, aspp_bias, last_shortcut) -> Segmentor arguments
+# name: f(num_classes, width, layout, rates, aspp_bias, last_shortcut, frontend_padding)
+# -> Segmentor arguments
 ARCHITECTURES: Registry[Callable[..., dict[str, Any]]] = Registry("architecture")
 
 
@@ -28,6 +31,7 @@ def _resnet(
     rates: Sequence[int],
     aspp_bias: bool,
     last_shortcut: bool,
+    **_: Any,
 ) -> dict[str, Any]:
     stages, channels = resnet_stages(depth, width=width, layout=layout, last_shortcut=last_shortcut)
     stages["head"] = ASPP(channels["layer4"], num_classes, rates, aspp_bias)
@@ -40,19 +44,51 @@ def _resnet(
     }
 
 
+def _pspnet(
+    depth: int, *, num_classes: int, width: float, layout: str, last_shortcut: bool, **_: Any
+) -> dict[str, Any]:
+    """PSPNet (Zhao et al., 2017), which ROAD uses, on torchvision's stem of one 7×7."""
+    stages, channels = resnet_stages(depth, width=width, layout=layout, last_shortcut=last_shortcut)
+    stages["ppm"] = PyramidPooling(channels["layer4"])
+    channels["ppm"] = stages["ppm"].out_channels
+    stages["head"] = psp_classifier(channels["ppm"], max(1, round(512 * width)), num_classes)
+    stages[AUXILIARY] = psp_classifier(channels["layer3"], max(1, round(256 * width)), num_classes)
+    return {
+        "stages": stages,
+        "channels": channels | {"head": num_classes},
+        "aligned": True,
+        "feature_stage": "layer4",
+        "head_stages": ("ppm", "head", AUXILIARY),
+        "auxiliary_from": "layer3",
+        "auxiliary_weight": 0.4,
+    }
+
+
 for _depth in (18, 50, 101):
     ARCHITECTURES.add(f"resnet{_depth}", partial(_resnet, _depth))
+    ARCHITECTURES.add(f"pspnet_resnet{_depth}", partial(_pspnet, _depth))
 
 
-@ARCHITECTURES.register("vgg16")
 def _vgg16(
-    *, num_classes: int, width: float, rates: Sequence[int], aspp_bias: bool, **_: Any
+    large_fov: bool,
+    *,
+    num_classes: int,
+    width: float,
+    rates: Sequence[int],
+    aspp_bias: bool,
+    **_: Any,
 ) -> dict[str, Any]:
-    """DeepLab-v2's VGG-16 with ASPP-L (Chen et al., 2017), which ROAD uses."""
+    """DeepLab-v2's VGG-16 (Chen et al., 2017), which ROAD uses, with ASPP-L or LargeFOV.
+
+    LargeFOV is one branch of rate 12, whatever `rates` says, after an average over 3×3.
+    """
     stages, channels = vgg16_stages(aligned=True, width=width)
     hidden = max(1, round(1024 * width))
-    classifier = ASPPL(channels["conv5"], num_classes, rates, aspp_bias, hidden)
-    stages["head"] = nn.Sequential(OrderedDict(pool5=pool5(), classifier=classifier))
+    head = OrderedDict(pool5=pool5())
+    if large_fov:
+        head["pool5a"], rates = nn.AvgPool2d(3, stride=1, padding=1), (12,)
+    head["classifier"] = ASPPL(channels["conv5"], num_classes, rates, aspp_bias, hidden)
+    stages["head"] = nn.Sequential(head)
     return {
         "stages": stages,
         "channels": channels | {"head": num_classes},
@@ -60,6 +96,10 @@ def _vgg16(
         "feature_stage": "conv5",
         "head_stages": ("head",),
     }
+
+
+ARCHITECTURES.add("vgg16", partial(_vgg16, False))
+ARCHITECTURES.add("vgg16_largefov", partial(_vgg16, True))
 
 
 @ARCHITECTURES.register("vgg16_fc7_d4")
@@ -80,6 +120,21 @@ def _vgg16_fc7_d4(
     }
 
 
+@ARCHITECTURES.register("vgg16_frontend")
+def _vgg16_frontend(
+    *, num_classes: int, width: float, frontend_padding: str, **_: Any
+) -> dict[str, Any]:
+    """Yu & Koltun's front-end (2016), which FCNs in the Wild uses."""
+    stages, channels = frontend_stages(num_classes, width=width, padding=frontend_padding)
+    return {
+        "stages": stages,
+        "channels": channels,
+        "aligned": False,
+        "feature_stage": "conv5",
+        "head_stages": ("fc6", "fc7", "head"),
+    }
+
+
 def build_segmentor(
     *,
     architecture: str,
@@ -94,8 +149,9 @@ def build_segmentor(
     align_corners: bool = False,
     freeze_stages: Sequence[str] = (),
     last_shortcut: bool = False,
+    frontend_padding: str = "padded",
 ) -> Segmentor:
-    """A DeepLab-v2 segmentor at output stride 8, from scratch.
+    """A segmentor at output stride 8, from scratch.
 
     Args:
         architecture: a name in `ARCHITECTURES`.
@@ -105,6 +161,7 @@ def build_segmentor(
         aspp_bias: whether the classifiers have a bias.
         preprocessing: "caffe" or "torchvision", see `Preprocessing`.
         last_shortcut: ResNets only; to read DAST's released checkpoints, see `resnet_stages`.
+        frontend_padding: of `vgg16_frontend`, see `frontend_stages`.
 
     `bn`, `bn_affine`, `align_corners` and `freeze_stages` are those of `Segmentor`.
     """
@@ -117,6 +174,7 @@ def build_segmentor(
         rates=tuple(rates),
         aspp_bias=aspp_bias,
         last_shortcut=last_shortcut,
+        frontend_padding=frontend_padding,
     )
     return Segmentor(
         **parts,
@@ -145,12 +203,12 @@ def build_classifier(
     """
     ARCHITECTURES.get(architecture)
     _check_sizes(num_classes, width)
-    if architecture.startswith("resnet"):
-        depth = int(architecture.removeprefix("resnet"))
+    if "resnet" in architecture:
+        depth = int(architecture.rpartition("resnet")[2])
         stages, channels = resnet_stages(depth, width=width, layout=layout, dilated=False)
         feature_stage, stride, aligned = "layer4", 32, True
     else:
-        aligned = architecture == "vgg16"
+        aligned = architecture in ("vgg16", "vgg16_largefov")
         stages, channels = vgg16_stages(aligned=aligned, width=width, dilated=False)
         feature_stage, stride = "conv5", 16
     stages["head"] = nn.Sequential(

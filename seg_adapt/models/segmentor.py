@@ -13,6 +13,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from seg_adapt.models.preprocessing import Preprocessing
 from shared.errors import UserError
 
+AUXILIARY = "auxiliary"  # the stage that is a second head, beside the chain
+
 
 class Outputs(NamedTuple):
     """One forward pass."""
@@ -29,7 +31,7 @@ class Segmentor(nn.Module):
     after its second one).
 
     Args:
-        stages: name to module, in the order they run.
+        stages: name to module, in the order they run; one named `auxiliary` is not of the chain.
         channels: output channels per stage.
         output_stride: input pixels per output cell.
         aligned: output cell i is centred on input pixel `output_stride * i`; otherwise on
@@ -42,6 +44,9 @@ class Segmentor(nn.Module):
         bn_affine: whether the backbone's BatchNorm weights and biases are trained.
         freeze_stages: stages whose parameters are not trained at all.
         architecture: the name this was built from; tells which pretrained weights fit.
+        auxiliary_from: the cut whose feature the stage `auxiliary`, a second head that only
+            training uses, turns into logits; None without one.
+        auxiliary_weight: of that head's loss.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Segmentor(nn.Module):
         bn_affine: bool = True,
         freeze_stages: Sequence[str] = (),
         architecture: str = "",
+        auxiliary_from: str | None = None,
+        auxiliary_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if bn not in ("train", "frozen"):
@@ -75,6 +82,8 @@ class Segmentor(nn.Module):
         self.head_stages = head_stages
         self.bn = bn
         self.architecture = architecture
+        self.auxiliary_from = auxiliary_from
+        self.auxiliary_weight = auxiliary_weight
         if not bn_affine:
             for norm in self._backbone_norms():
                 norm.weight.requires_grad_(False)
@@ -94,6 +103,13 @@ class Segmentor(nn.Module):
             if isinstance(module, _BatchNorm)
         ]
 
+    def set_bn(self, bn: str) -> None:
+        """Changes how the backbone's BatchNorm runs from now on: "train" or "frozen"."""
+        if bn not in ("train", "frozen"):
+            raise UserError(f"unknown BatchNorm mode '{bn}': available: train, frozen")
+        self.bn = bn
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Segmentor":
         super().train(mode)
         if self.bn == "frozen":
@@ -101,9 +117,13 @@ class Segmentor(nn.Module):
                 norm.eval()
         return self
 
+    def _chain(self) -> list[str]:
+        return [name for name in self.stages if name != AUXILIARY]
+
     def _units(self) -> list[tuple[str, nn.Module]]:
         units = []
-        for name, stage in self.stages.items():
+        for name in self._chain():
+            stage = self.stages[name]
             if isinstance(stage, nn.Sequential) and isinstance(stage[0], BasicBlock | Bottleneck):
                 units += [(f"{name}.{child}", block) for child, block in stage.named_children()]
             else:
@@ -123,7 +143,9 @@ class Segmentor(nn.Module):
         if cut not in cuts:
             stage = cut.partition(".")[0]
             inside = [name for name in cuts if name.startswith(stage + ".")]
-            raise UserError(f"unknown stage '{cut}': available: {', '.join(inside or self.stages)}")
+            raise UserError(
+                f"unknown stage '{cut}': available: {', '.join(inside or self._chain())}"
+            )
         return cuts[cut]
 
     def channels_at(self, cut: str) -> int:
@@ -159,8 +181,15 @@ class Segmentor(nn.Module):
             cut: where the features are taken; None: at `feature_stage`.
         """
         cut = cut or self.feature_stage
-        features = self.run(images, until=cut)
-        return Outputs(features, self.run(features, after=cut))
+        branch = self.auxiliary_from if self.training else None
+        at: dict[str, Tensor] = {}
+        x, after = images, None
+        for name in sorted({cut, branch} - {None}, key=self._position):
+            x = at[name] = self.run(x, after=after, until=name)
+            after = name
+        logits = self.run(x, after=after)
+        auxiliary = self.stages[AUXILIARY](at[branch]) if branch else None
+        return Outputs(at[cut], logits, auxiliary)
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """logits: (N, K, h, w); returns (N, K, *size), bilinear."""

@@ -24,7 +24,6 @@ _TORCHVISION = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
     "resnet101": ResNet101_Weights.IMAGENET1K_V1,
     "vgg16": VGG16_Weights.IMAGENET1K_V1,
-    "vgg16_fc7_d4": VGG16_Weights.IMAGENET1K_V1,
 }
 MADE_FOR_TORCHVISION = {"preprocessing": "torchvision", "layout": "torchvision"}
 # Files whose names alone tell conventions that their keys do not.
@@ -86,12 +85,13 @@ def _state_dict(stored: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def torchvision_weights(architecture: str) -> dict[str, Tensor]:
     """torchvision's ImageNet state dict for the backbone of `architecture`, downloaded once."""
-    if architecture not in _TORCHVISION:
+    backbone = next((part for part in architecture.split("_") if part in _TORCHVISION), None)
+    if backbone is None:
         raise UserError(
-            f"torchvision has no weights for '{architecture}': available: "
+            f"torchvision has no weights for '{architecture}': available for "
             f"{', '.join(_TORCHVISION)}; or set MODEL.WEIGHTS to a file"
         )
-    weights = _TORCHVISION[architecture]
+    weights = _TORCHVISION[backbone]
     try:
         return weights.get_state_dict(
             progress=False, check_hash=True, map_location="cpu", weights_only=True

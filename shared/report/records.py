@@ -112,7 +112,9 @@ def read_run(folder: Path) -> Run:
     _read_config(run)
     _read_environment(run)
     _read_metrics(run)
-    run.panels = sorted((folder / "panels").rglob("*.png"))
+    run.panels = [
+        path for kind in ("panels", "pictures") for path in sorted((folder / kind).rglob("*.png"))
+    ]
     return run
 
 

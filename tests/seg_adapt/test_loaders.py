@@ -4,14 +4,14 @@ import shutil
 import pytest
 import torch
 
-from seg_adapt.data.dataset import SlotDataset, collate, read_pair
+from seg_adapt.data.dataset import SlotDataset, collate, pseudo_label_path, read_pair
 from seg_adapt.data.loaders import BatchPlan, PairedLoader
-from seg_adapt.data.transforms import JointTransform
+from seg_adapt.data.transforms import JointTransform, resize_image
 from seg_adapt.structures import TargetBatch
 from shared.catalog import load_segmentation
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.images import write_png
+from shared.images import read_image, write_png
 from shared.label_maps import label_space, lookup_table
 
 SPACE = label_space("cityscapes19")
@@ -73,7 +73,61 @@ def test_the_target_has_no_label_anywhere(toy_root):
     assert all(record.label is None for record in target.dataset.records)
     batch = collate([target[0], target[1]])
     assert isinstance(batch, TargetBatch)
-    assert {f.name for f in dataclasses.fields(batch)} == {"images", "geometry", "names"}
+    fields = {f.name for f in dataclasses.fields(batch)}
+    assert fields == {"images", "geometry", "names", "pseudo_labels"}
+    assert batch.pseudo_labels is None
+
+
+def with_pseudo_labels(root, folder, transform, labels, cache=None):
+    """The target whose pseudo-labels are `labels(image)` of each of its images."""
+    records = load_segmentation("toy_real_train", root)
+    for record in records.records:
+        write_png(pseudo_label_path(folder, record.name), labels(read_image(record.image)).numpy())
+    return SlotDataset(
+        records,
+        transform,
+        domain=Domain.TARGET,
+        seed=0,
+        space=None,
+        cache=cache,
+        pseudo_labels=folder,
+    )
+
+
+def test_pseudo_labels_take_the_way_of_their_image(toy_root, tmp_path):
+    """An image's red channel as its labels: wherever a crop lies, the two agree."""
+    transform = JointTransform(crop=(48, 32), flip=0.5)
+    target = with_pseudo_labels(toy_root, tmp_path, transform, lambda image: image[0])
+    batch = collate([target[slot] for slot in range(8)])
+    assert isinstance(batch, TargetBatch)
+    assert batch.pseudo_labels.dtype == torch.int64
+    assert torch.equal(batch.pseudo_labels, batch.images[:, 0].long())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_pseudo_labels_of_the_networks_size_belong_to_larger_images(toy_root, tmp_path, cached):
+    transform = JointTransform(resize=(64, 32))
+    target = with_pseudo_labels(
+        toy_root,
+        tmp_path / "labels",
+        transform,
+        lambda image: resize_image(image, (32, 64))[1],
+        cache=tmp_path / "cache" if cached else None,
+    )
+    for _ in range(2):
+        sample = target[0]
+        assert sample.image.shape == (3, 32, 64)
+        assert torch.equal(sample.labels, sample.image[1])
+        assert sample.geometry.height == 64
+
+
+def test_a_missing_pseudo_label_is_one_line(toy_root, tmp_path):
+    target = with_pseudo_labels(toy_root, tmp_path, TRANSFORM, lambda image: image[0])
+    path = pseudo_label_path(tmp_path, target.record(0).name)
+    path.unlink()
+    error = collate([target[0], target[1]])
+    assert isinstance(error, UserError)
+    assert str(path) in str(error) and "--output" in str(error) and "\n" not in str(error)
 
 
 def test_same_seed_same_batches_whatever_the_workers(toy_root):

@@ -8,6 +8,7 @@ import torch
 from conftest import random_batches, tiny_segmentor
 
 from seg_adapt.config import defaults
+from seg_adapt.engine.stages import Kind
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods import METHODS
 from shared.config import load_config
@@ -28,7 +29,7 @@ def build(name, **segmentor):
 
 def trainer(method, *overrides):
     cfg = load_config(defaults(), None, ["SOLVER.ITERATIONS", "4", *overrides])
-    return Trainer(method, cfg.SOLVER, seed=0, device=torch.device("cpu"))
+    return Trainer(method, cfg, device=torch.device("cpu"))
 
 
 @pytest.fixture(params=list(METHODS))
@@ -111,6 +112,25 @@ def test_one_class_present(name):
     source = dataclasses.replace(source, labels=torch.zeros_like(source.labels))
     logs = trainer(build(name)).step([(0, source, target)])
     assert logs["loss/seg"] > 0
+
+
+SELF_TRAINING = ("SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.ITERATIONS", "1")
+
+
+@pytest.mark.parametrize("labels", ["some", "none"])
+def test_self_training_adds_the_pseudo_labels_cross_entropy_once(name, labels):
+    source, target = random_batches()
+    pseudo_labels = source.labels if labels == "some" else torch.full_like(source.labels, 255)
+    target = dataclasses.replace(target, pseudo_labels=pseudo_labels)
+    method = build(name)
+    run = trainer(method, *SELF_TRAINING)
+    run.enter(len(run.stages) - 1)
+    assert run.stage.kind is Kind.SELF_TRAINING
+    phases = [losses.get("pseudo") for _, losses in run.stage.steps(method, source, target)]
+    found = [loss for loss in phases if loss is not None]
+    assert len(found) == 1
+    assert found[0].requires_grad
+    assert (found[0] > 0) == (labels == "some")
 
 
 def test_one_cell_map_trains_or_is_refused_in_one_line(name):

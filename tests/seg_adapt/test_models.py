@@ -12,8 +12,9 @@ from seg_adapt.models.resnet import resnet_stages
 from seg_adapt.models.segmentor import Segmentor
 from shared.errors import UserError
 
-ARCHITECTURES = ("resnet18", "resnet50", "resnet101", "vgg16", "vgg16_fc7_d4")
-ALIGNED = ("resnet18", "resnet50", "resnet101", "vgg16")
+PSPNETS = ("pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101")
+ALIGNED = ("resnet18", "resnet50", "resnet101", *PSPNETS, "vgg16", "vgg16_largefov")
+ARCHITECTURES = (*ALIGNED, "vgg16_fc7_d4")
 
 
 def thin(architecture: str = "resnet18", **options) -> Segmentor:
@@ -34,12 +35,13 @@ def noise(height: int = 40, width: int = 56) -> torch.Tensor:
         (ALIGNED, (720, 1280), (91, 161)),
         (("vgg16_fc7_d4",), (512, 1024), (64, 128)),
         (("resnet101",), (730, 730), (92, 92)),
+        (("pspnet_resnet101",), (713, 713), (90, 90)),
     ],
 )
 def test_output_sizes(architectures, image, output):
     for architecture in architectures:
         with torch.device("meta"):
-            segmentor = build_segmentor(architecture=architecture, num_classes=19)
+            segmentor = build_segmentor(architecture=architecture, num_classes=19).eval()
             logits = segmentor(torch.empty(1, 3, *image, dtype=torch.uint8))
         assert logits.shape == (1, 19, *output), architecture
         assert segmentor.upsample(logits, image).shape == (1, 19, *image)
@@ -50,7 +52,7 @@ def test_every_cut_equals_the_whole(architecture):
     segmentor = thin(architecture).eval()
     images = noise()
     whole = segmentor(images)
-    assert set(segmentor.stages) <= set(segmentor.cuts)
+    assert set(segmentor.stages) - {"auxiliary"} <= set(segmentor.cuts)
     for cut in segmentor.cuts:
         features = segmentor.run(images, until=cut)
         kept = features.clone()
@@ -117,7 +119,7 @@ def test_output_cells_are_centred_where_the_segmentor_says(architecture, layout)
         assert centre.item() == pytest.approx(positions[cell].item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "vgg16", "vgg16_fc7_d4"])
+@pytest.mark.parametrize("architecture", ["resnet18", "pspnet_resnet18", "vgg16", "vgg16_fc7_d4"])
 def test_parameters_are_grouped_once(architecture):
     segmentor = thin(architecture, bn_affine=False)
     groups = segmentor.parameter_groups(
@@ -129,7 +131,7 @@ def test_parameters_are_grouped_once(architecture):
     for group in groups:
         for parameter in group["params"]:
             name = trainable[id(parameter)]
-            new = name.startswith(("stages.head.", "stages.fc."))
+            new = name.split(".")[1] in ("fc", "ppm", "head", "auxiliary")
             bias = name.endswith(".bias")
             assert group["lr_mult"] == (10.0 if new else 3.0) * (2.0 if bias else 1.0), name
             assert group["weight_decay_mult"] == (0.0 if bias else 1.0), name
@@ -169,6 +171,21 @@ def test_every_aspp_l_branch_is_trained():
     assert len(branches) == 4
     for branch in branches:
         assert branch.fc6.weight.grad.abs().sum() > 0 and branch.fc8.weight.grad.abs().sum() > 0
+
+
+def test_large_fov_is_one_branch_of_rate_12_after_an_average():
+    segmentor = thin("vgg16_largefov", rates=(6, 24)).eval()
+    head = segmentor.stages["head"]
+    features = segmentor.run(noise(), until="conv5")
+    pooled = nn.functional.max_pool2d(features, 3, 1, 1)
+    # Caffe's average counts the padding as well.
+    pooled = nn.functional.avg_pool2d(nn.functional.pad(pooled, (1, 1, 1, 1)), 3, 1)
+    (branch,) = head.classifier.branches
+    fc6 = nn.functional.conv2d(pooled, branch.fc6.weight, branch.fc6.bias, padding=12, dilation=12)
+    fc7 = nn.functional.conv2d(fc6.relu(), branch.fc7.weight, branch.fc7.bias).relu()
+    logits = nn.functional.conv2d(fc7, branch.fc8.weight, branch.fc8.bias)
+    torch.testing.assert_close(segmentor(noise()), logits)
+    assert branch.fc6.weight.shape[2:] == (3, 3) and branch.fc7.weight.shape[2:] == (1, 1)
 
 
 def test_aspp_options():
@@ -212,7 +229,7 @@ def test_batch_norm_affine_can_be_left_untrained():
         thin(bn="fixed")
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "vgg16"])
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "pspnet_resnet18", "vgg16"])
 def test_a_frozen_copy_stays_as_it_was(architecture):
     segmentor = thin(architecture, bn="frozen")
     method = nn.Module()

@@ -29,7 +29,7 @@ def make_checkpoint(path, *settings):
     with torch.no_grad():
         for parameter in segmentor.stages["head"].parameters():
             parameter.normal_(std=0.5)
-    save_run(path, Trainer(method, cfg.SOLVER, seed=0, device=CPU), cfg)
+    save_run(path, Trainer(method, cfg, device=CPU), cfg)
     return path
 
 

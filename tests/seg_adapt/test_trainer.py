@@ -22,19 +22,26 @@ from shared.errors import UserError
 CPU = torch.device("cpu")
 
 
-def solver(*overrides):
-    return load_config(defaults(), None, ["SOLVER.ITERATIONS", "6", *overrides]).SOLVER
+def config(*overrides):
+    return load_config(defaults(), None, ["SOLVER.ITERATIONS", "6", *overrides])
 
 
 def micro_batches(iteration, count=1):
     return [(i, *random_batches(seed=100 * iteration + i)) for i in range(count)]
 
 
+def batches(stop=99, count=1):
+    """What `Trainer.train` asks for, up to iteration `stop`."""
+    return lambda stage, start: (
+        micro_batches(i, count) for i in range(start, min(stop, stage.stop))
+    )
+
+
 def test_adaptseg_equals_the_hand_toggled_loop_exactly():
     """AdaptSegNet's script: freeze D, two backward passes, unfreeze D, one more, two steps."""
     torch.manual_seed(1)
     method = AdaptSeg(tiny_segmentor(), ModelOptions(head_lr_mult=10.0))
-    run = Trainer(method, solver(), seed=0, device=CPU)
+    run = Trainer(method, config(), device=CPU)
 
     network = tiny_segmentor()
     torch.manual_seed(1)
@@ -90,7 +97,7 @@ def test_adaptseg_equals_the_hand_toggled_loop_exactly():
 
 def test_accumulated_micro_batches_equal_one_large_batch():
     small, large = (
-        Trainer(SourceOnly(tiny_segmentor()), solver("SOLVER.ACCUMULATE", n), seed=0, device=CPU)
+        Trainer(SourceOnly(tiny_segmentor()), config("SOLVER.ACCUMULATE", n), device=CPU)
         for n in ("2", "1")
     )
     (_, first, target), (_, second, _) = micro_batches(0, 2)
@@ -117,19 +124,19 @@ def vgg_road():
 
 def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path):
     """With dropout (ASPP-L), momentum and a schedule."""
-    whole = Trainer(vgg_road(), solver(), seed=3, device=CPU)
+    whole = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
     logs = []
-    whole.train((micro_batches(i) for i in range(6)), logs.append)
+    whole.train(batches(), logs.append)
 
-    first = Trainer(vgg_road(), solver(), seed=3, device=CPU)
-    first.train((micro_batches(i) for i in range(3)), lambda _: None)
+    first = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+    first.train(batches(3), lambda _: None)
     torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = Trainer(vgg_road(), solver(), seed=3, device=CPU)
+    second = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert second.iteration == 3
     torch.manual_seed(999)
     resumed = []
-    second.train((micro_batches(i) for i in range(3, 6)), resumed.append)
+    second.train(batches(), resumed.append)
     assert resumed == logs[3:]
     for key, value in whole.method.state_dict().items():
         assert torch.equal(value, second.method.state_dict()[key]), key
@@ -154,7 +161,7 @@ class TwoStages(Method):
 
 
 def test_stages_follow_each_other_with_their_own_optimizers_and_schedule():
-    run = Trainer(TwoStages(tiny_segmentor()), solver(), seed=0, device=CPU)
+    run = Trainer(TwoStages(tiny_segmentor()), config(), device=CPU)
     assert run.total == 8
     stem = run.method.segmentor.stages["stem"]
     before = next(stem.parameters()).clone()
@@ -164,13 +171,13 @@ def test_stages_follow_each_other_with_their_own_optimizers_and_schedule():
         rates.append(logs["lr/model"])
         moved.append(not torch.equal(before, next(stem.parameters())))
 
-    run.train((micro_batches(i) for i in range(8)), after_step)
+    run.train(batches(), after_step)
     assert moved == [False, False] + [True] * 6
     assert rates[0] == rates[2] == pytest.approx(2.5e-3)
     assert rates[1] == pytest.approx(2.5e-3 * 0.5**0.9)
     assert (run.iteration, run.stage_index) == (8, 1)
 
-    resumed = Trainer(TwoStages(tiny_segmentor()), solver(), seed=0, device=CPU)
+    resumed = Trainer(TwoStages(tiny_segmentor()), config(), device=CPU)
     resumed.load_state_dict(run.state_dict())
     assert resumed.method.stage == "all"
 
@@ -181,7 +188,7 @@ class Diverging(SourceOnly):
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_remedy():
-    run = Trainer(Diverging(tiny_segmentor()), solver(), seed=0, device=CPU)
+    run = Trainer(Diverging(tiny_segmentor()), config(), device=CPU)
     with pytest.raises(UserError, match=r"iteration 1 \(seg inf\): lower SOLVER.MODEL.LR"):
         run.step(micro_batches(0))
 
@@ -194,7 +201,7 @@ class Uneven(SourceOnly):
 
 
 def test_micro_batches_must_agree_on_their_phases():
-    run = Trainer(Uneven(tiny_segmentor()), solver("SOLVER.ACCUMULATE", "2"), seed=0, device=CPU)
+    run = Trainer(Uneven(tiny_segmentor()), config("SOLVER.ACCUMULATE", "2"), device=CPU)
     (_, first, target), (_, second, _) = micro_batches(0, 2)
     odd = SourceBatch(second.images, second.labels, second.geometry, ("odd", "1"))
     with pytest.raises(RuntimeError, match="different groups"):
@@ -205,22 +212,20 @@ def test_optimizers_refuse_a_parameter_in_two_groups():
     parameter = torch.nn.Parameter(torch.zeros(1))
     part = {"params": [parameter], "lr_mult": 1.0, "weight_decay_mult": 1.0}
     with pytest.raises(ValueError, match="two optimizer groups"):
-        build_optimizers({"model": [part], "discriminator": [part]}, solver())
+        build_optimizers({"model": [part], "discriminator": [part]}, config().SOLVER)
 
 
 def test_learning_rate_schedules():
-    assert rate_factor(solver("SOLVER.HORIZON", "100"), 50, 6) == pytest.approx(0.5**0.9)
-    assert rate_factor(solver(), 3, 6) == pytest.approx(0.5**0.9)
-    stepped = solver("SOLVER.SCHEDULE", "multi_step", "SOLVER.MILESTONES", "[2]")
+    assert rate_factor(config("SOLVER.HORIZON", "100").SOLVER, 50, 6) == pytest.approx(0.5**0.9)
+    assert rate_factor(config().SOLVER, 3, 6) == pytest.approx(0.5**0.9)
+    stepped = config("SOLVER.SCHEDULE", "multi_step", "SOLVER.MILESTONES", "[2]").SOLVER
     assert rate_factor(stepped, 2, 6) == pytest.approx(0.1)
-    warm = solver("SOLVER.SCHEDULE", "constant", "SOLVER.WARMUP", "10")
+    warm = config("SOLVER.SCHEDULE", "constant", "SOLVER.WARMUP", "10").SOLVER
     assert rate_factor(warm, 5, 6) == pytest.approx(0.5005)
     with pytest.raises(UserError, match=r"SOLVER.SCHEDULE is 'cosine'"):
-        rate_factor(solver("SOLVER.SCHEDULE", "cosine"), 0, 6)
+        rate_factor(config("SOLVER.SCHEDULE", "cosine").SOLVER, 0, 6)
     with pytest.raises(UserError, match=r"SOLVER.PRECISION is 'fp16'"):
-        Trainer(
-            SourceOnly(tiny_segmentor()), solver("SOLVER.PRECISION", "fp16"), seed=0, device=CPU
-        )
+        Trainer(SourceOnly(tiny_segmentor()), config("SOLVER.PRECISION", "fp16"), device=CPU)
 
 
 TWO_PROCESSES = """
@@ -228,14 +233,15 @@ import sys, torch
 from seg_adapt.engine.trainer import Trainer
 from shared import distributed
 sys.path.insert(0, sys.argv[1])
-from test_trainer import CPU, METHODS, micro_batches, solver
+from test_trainer import CPU, METHODS, config, micro_batches
 
 torch.set_num_threads(1)
 distributed.initialise(CPU)
 method = METHODS[sys.argv[3]]()
-run = Trainer(method, solver("SOLVER.ACCUMULATE", "2"), seed=3, device=CPU)
+run = Trainer(method, config("SOLVER.ACCUMULATE", "2", "SEED", "3"), device=CPU)
 rank, world = distributed.rank(), distributed.world_size()
-run.train(([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3)), lambda _: 0)
+mine = ([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3))
+run.train(lambda stage, start: mine, lambda _: 0)
 if rank == 0:
     torch.save(run.method.state_dict(), sys.argv[2])
 distributed.shut_down()

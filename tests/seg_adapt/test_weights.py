@@ -216,7 +216,7 @@ def torchvision_convs() -> list[str]:
     return [n.removesuffix(".weight") for n in shapes("vgg16") if n.startswith("f") and "we" in n]
 
 
-@pytest.mark.parametrize("architecture", ["vgg16", "vgg16_fc7_d4"])
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg16_largefov", "vgg16_fc7_d4"])
 @pytest.mark.parametrize("file", ["vgg16-397923af.pth", "vgg16-00b39a1b-updated.pth"])
 def test_plain_vgg_files(tmp_path, architecture, file):
     state = write(tmp_path / file, shapes("vgg16"))
@@ -361,17 +361,21 @@ def test_empty_means_from_scratch():
     assert torch.equal(segmentor.stages["stem"].conv1.weight, before)
 
 
-def test_torchvision_weights_come_from_its_own_cache(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("architecture", "heads"),
+    [("resnet18", {"head"}), ("pspnet_resnet18", {"ppm", "head", "auxiliary"})],
+)
+def test_torchvision_weights_come_from_its_own_cache(tmp_path, monkeypatch, architecture, heads):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     with torch.device("meta"):
         state = torchvision.models.resnet18().state_dict()
     names = {name: tensor.shape for name, tensor in state.items()}
     write(tmp_path / "checkpoints" / "resnet18-f37072fd.pth", names)
-    segmentor = build_segmentor(architecture="resnet18", num_classes=5)
+    segmentor = build_segmentor(architecture=architecture, num_classes=5)
     report = initialise(segmentor, "torchvision")
-    assert {name.split(".")[1] for name in report.missing} == {"head"}
-    caffe = build_segmentor(architecture="resnet18", num_classes=5, preprocessing="caffe")
+    assert {name.split(".")[1] for name in report.missing} == heads
+    caffe = build_segmentor(architecture=architecture, num_classes=5, preprocessing="caffe")
     with pytest.raises(UserError, match=r"MODEL\.PREPROCESSING torchvision"):
         initialise(caffe, "torchvision")
 

@@ -1,0 +1,189 @@
+"""DAST: Yu et al., "DAST: Unsupervised Domain Adaptation in Semantic Segmentation Based on
+Discriminator Attention and Self-Training", AAAI 2021. The paper numbers no equation; they are named
+by their symbols. This is its adaptation stage; its self-training is the engine's
+(`SELF_TRAINING`)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch.nn.functional as F
+from fvcore.common.config import CfgNode
+from torch import Tensor
+
+from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.attention import discriminator_attention
+from shared.discriminators import ConvDiscriminator
+from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
+from shared.errors import UserError
+from shared.visualize import panel
+
+
+@dataclass(frozen=True)
+class DastOptions:
+    """DAST's own keys; `Dast.add_keys` says what they mean."""
+
+    discoverer_weight: float = 0.01
+    corrector_weight: float = 0.01
+    attention: bool = True
+    reweight_corrector: bool = False
+    discoverer_channels: tuple[int, ...] = (256, 128, 64)
+    corrector_channels: tuple[int, ...] = (64, 128, 256, 512)
+
+    def __post_init__(self) -> None:
+        for name in ("discoverer_weight", "corrector_weight"):
+            if getattr(self, name) < 0:
+                raise UserError(f"DAST.{name.upper()} is {getattr(self, name)}, expected >= 0")
+
+
+@METHODS.register("dast")
+class Dast(Method):
+    """Discriminator attention: the discoverer D aligns features and says where they differ still,
+    the corrector C aligns the predictions made from the features so weighted."""
+
+    def __init__(
+        self,
+        segmentor: Segmentor,
+        options: ModelOptions | None = None,
+        dast: DastOptions | None = None,
+    ) -> None:
+        super().__init__(segmentor, options)
+        self.dast = dast or DastOptions()
+        self.cut = attention_cut(segmentor)
+        self.discoverer = ConvDiscriminator(
+            segmentor.channels_at(self.cut),
+            self.dast.discoverer_channels,
+            kernel=3,
+            stride=1,
+            padding=1,
+        )
+        self.corrector = ConvDiscriminator(segmentor.num_classes, self.dast.corrector_channels)
+
+    @classmethod
+    def add_keys(cls, cfg: CfgNode) -> None:
+        cfg.DAST = CfgNode()
+        cfg.DAST.DISCOVERER_WEIGHT = 0.01  # lambda d
+        cfg.DAST.CORRECTOR_WEIGHT = 0.01  # lambda c
+        cfg.DAST.ATTENTION = True  # False: two discriminators without it, "2D" of Table 3
+        cfg.DAST.REWEIGHT_CORRECTOR = False  # weigh the corrector's adversarial loss by attention
+        cfg.DAST.D_CHANNELS = [256, 128, 64]  # of the discoverer's hidden layers
+        cfg.DAST.C_CHANNELS = [64, 128, 256, 512]  # of the corrector's hidden layers
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Dast":
+        dast = DastOptions(
+            discoverer_weight=cfg.DAST.DISCOVERER_WEIGHT,
+            corrector_weight=cfg.DAST.CORRECTOR_WEIGHT,
+            attention=cfg.DAST.ATTENTION,
+            reweight_corrector=cfg.DAST.REWEIGHT_CORRECTOR,
+            discoverer_channels=tuple(cfg.DAST.D_CHANNELS),
+            corrector_channels=tuple(cfg.DAST.C_CHANNELS),
+        )
+        return cls(segmentor, ModelOptions.from_config(cfg), dast)
+
+    def groups(self) -> dict[str, list[dict]]:
+        discriminators = {
+            "params": [*self.discoverer.parameters(), *self.corrector.parameters()],
+            "lr_mult": 1.0,
+            "weight_decay_mult": 1.0,
+        }
+        return {"model": self.segmentor_groups(), "discriminator": [discriminators]}
+
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+        outputs = self.segmentor.outputs(source.images, self.cut)
+        yield "model", self.supervised(outputs, source.labels)
+        source_features = outputs.features.detach()
+        source_output = self._output(outputs.logits.detach(), source)
+        del outputs
+
+        features = self.segmentor.run(target.images, until=self.cut)
+        discovered = self.discoverer(features)
+        attended, attention = discriminator_attention(features, discovered)
+        if not self.dast.attention:
+            attended = features
+        target_logits = self.segmentor.run(attended, after=self.cut)
+        self.expose_target_logits(target_logits)
+        target_output = self._output(target_logits, target)
+        corrected = self.corrector(target_output)
+        weights = attention.detach() if self.dast.reweight_corrector else None
+        yield (
+            "model",
+            {
+                "fool_discoverer": self.dast.discoverer_weight
+                * domain_least_squares(discovered, Domain.SOURCE),
+                "fool_corrector": self.dast.corrector_weight * corrector_loss(corrected, weights),
+            },
+        )
+        self.record("attention/mean", attention.mean())
+        target_features, target_output = features.detach(), target_output.detach()
+        del features, discovered, attended, attention, target_logits, corrected
+
+        yield (
+            "discriminator",
+            {
+                "discoverer": self._tell_apart("discoverer", source_features, target_features),
+                "corrector": self._tell_apart("corrector", source_output, target_output),
+            },
+        )
+
+    def _output(self, logits: Tensor, batch: SourceBatch | TargetBatch) -> Tensor:
+        """Softmax of the logits upsampled to the images: what the corrector sees."""
+        return self.segmentor.upsample(logits, tuple(batch.images.shape[-2:])).softmax(dim=1)
+
+    def _tell_apart(self, name: str, source: Tensor, target: Tensor) -> Tensor:
+        """The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code."""
+        discriminator = self.get_submodule(name)
+        source_logits, target_logits = discriminator(source), discriminator(target)
+        self.record(f"accuracy/{name}", domain_accuracy(source_logits, target_logits, 0.5))
+        return domain_least_squares(source_logits, Domain.SOURCE) + domain_least_squares(
+            target_logits, Domain.TARGET
+        )
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits with the attention, which the label predictor was trained with on the target."""
+        features = self.segmentor.run(images, until=self.cut)
+        if self.dast.attention:
+            features, _ = discriminator_attention(features, self.discoverer(features))
+        return self.segmentor.run(features, after=self.cut)
+
+    def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
+        """Fig. 3 (a) and (b): target images beside the attention α.
+
+        The colours span each image's 20th to 99th percentile: the discoverer's padding lowers α
+        along the border, which would otherwise take up the whole scale.
+        """
+        features = self.segmentor.run(target.images, until=self.cut)
+        _, attention = discriminator_attention(features, self.discoverer(features))
+        attention = self.segmentor.upsample(attention.float(), tuple(target.images.shape[-2:]))
+        rows = []
+        for image, alpha in zip(target.images.cpu(), attention[:, 0].cpu().numpy(), strict=True):
+            low, high = np.percentile(alpha, (20, 99))
+            share = np.clip((alpha - low) / max(high - low, 1e-6), 0, 1)
+            heat = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_TURBO)
+            tiles = [image.permute(1, 2, 0).numpy(), cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)]
+            rows.append(panel(tiles, ["input", f"attention {low:.2f} to {high:.2f}"], height=256))
+        return {"attention": np.vstack(rows)}
+
+
+def attention_cut(segmentor: Segmentor) -> str:
+    """Where E ends: before the deepest pre-trained stage's last residual block (ResNet), or after
+    that stage where it has no blocks (VGG-16: conv5_3)."""
+    stage = segmentor.feature_stage
+    blocks = [name for name in segmentor.cuts if name.startswith(f"{stage}.")]
+    return blocks[-2] if len(blocks) > 1 else stage
+
+
+def corrector_loss(logits: Tensor, attention: Tensor | None = None) -> Tensor:
+    """L_adv^C(E, P): mean of (C(p_t) − 0)², or of α (C(p_t) − 0)² as the paper's text has it.
+
+    Args:
+        logits: C(p_t), (N, 1, h, w).
+        attention: α at the features' resolution, (N, 1, H, W); averaged over each cell of `logits`.
+    """
+    if attention is None:
+        return domain_least_squares(logits, Domain.SOURCE)
+    weights = F.interpolate(attention.float(), logits.shape[-2:], mode="area")
+    return (weights * (logits.float() - Domain.SOURCE).square()).mean()

@@ -1,0 +1,320 @@
+"""FCNs in the Wild: Hoffman, Wang, Yu & Darrell, "FCNs in the Wild: Pixel-level Adversarial and
+Constraint-based Adaptation", arXiv 1612.02649, 2016. Equation and section numbers are the
+paper's."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from seg_adapt.data.transforms import IGNORE
+from seg_adapt.losses.constrained import (
+    Projection,
+    project,
+    projection_loss,
+    raise_to_feasible,
+)
+from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.domain_losses import Domain, domain_accuracy, domain_bce
+from shared.errors import UserError
+from shared.visualize import BACKGROUND, INK, panel
+
+GLOBAL_ALIGNMENT = "global_alignment"
+CONSTRAINED = "constrained"
+
+
+@dataclass(frozen=True)
+class FCNWildOptions:
+    """FCNs in the Wild's own keys; `FCNWild.add_keys` says what they mean."""
+
+    feature_stage: str = ""
+    hidden: tuple[int, ...] = (1024, 1024)
+    adversarial_weight: float = 1.0
+    gate: float = 0.0
+    constrained_share: float = 0.5
+    constrained_weight: float = 1.0
+    slack_price: float = 2.0
+    large_class: float = 0.1
+    large_class_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = {
+            "GATE": self.gate,
+            "CONSTRAINED_SHARE": self.constrained_share,
+            "LARGE_CLASS": self.large_class,
+        }
+        for key, value in shares.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"FCN_WILD.{key} is {value}, expected a share, 0 to 1")
+        if self.slack_price <= 0:
+            raise UserError(f"FCN_WILD.SLACK_PRICE is {self.slack_price}, expected more than 0")
+        if any(type(count) is not int or count < 1 for count in self.hidden):
+            raise UserError(f"FCN_WILD.HIDDEN is {list(self.hidden)}, expected whole numbers >= 1")
+
+
+@METHODS.register("fcn_wild")
+class FCNWild(Method):
+    """Global alignment (§3.1), then category specific adaptation beside it (§3.2): Eq. 1."""
+
+    def __init__(
+        self,
+        segmentor: Segmentor,
+        options: ModelOptions | None = None,
+        wild: FCNWildOptions | None = None,
+    ) -> None:
+        super().__init__(segmentor, options)
+        self.wild = wild or FCNWildOptions()
+        chain = list(segmentor.stages)
+        self.feature_stage = self.wild.feature_stage or chain[chain.index("head") - 1]
+        channels = segmentor.channels_at(self.feature_stage)
+        self.discriminator = unit_discriminator(channels, self.wild.hidden)
+        self.constrained = False
+        # The source's statistics; a class it never shows has 0 in all of them.
+        for name in ("low_share", "mean_share", "high_share"):
+            self.register_buffer(name, torch.zeros(segmentor.num_classes))
+        self.register_buffer("accuracy", torch.zeros(()))
+
+    @classmethod
+    def add_keys(cls, cfg: CfgNode) -> None:
+        cfg.FCN_WILD = CfgNode()
+        cfg.FCN_WILD.FEATURE_STAGE = ""  # what is aligned; empty: the last stage before the head
+        cfg.FCN_WILD.HIDDEN = [1024, 1024]  # channels of the domain classifier's hidden layers
+        cfg.FCN_WILD.ADVERSARIAL_WEIGHT = 1.0  # of Eq. 7
+        cfg.FCN_WILD.GATE = 0.0  # align only after steps in which D was right this often; 0: always
+        cfg.FCN_WILD.CONSTRAINED_SHARE = 0.5  # last part of ITERATIONS, with Eq. 8; 0: GA only
+        cfg.FCN_WILD.CONSTRAINED_WEIGHT = 1.0  # of L_mi in Eq. 1
+        cfg.FCN_WILD.SLACK_PRICE = 2.0  # beta: the largest logit offset towards a lower bound
+        cfg.FCN_WILD.LARGE_CLASS = 0.1  # classes whose alpha exceeds this …
+        cfg.FCN_WILD.LARGE_CLASS_WEIGHT = 0.1  # … have their gradients scaled by this
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "FCNWild":
+        wild = FCNWildOptions(
+            feature_stage=cfg.FCN_WILD.FEATURE_STAGE,
+            hidden=tuple(cfg.FCN_WILD.HIDDEN),
+            adversarial_weight=cfg.FCN_WILD.ADVERSARIAL_WEIGHT,
+            gate=cfg.FCN_WILD.GATE,
+            constrained_share=cfg.FCN_WILD.CONSTRAINED_SHARE,
+            constrained_weight=cfg.FCN_WILD.CONSTRAINED_WEIGHT,
+            slack_price=cfg.FCN_WILD.SLACK_PRICE,
+            large_class=cfg.FCN_WILD.LARGE_CLASS,
+            large_class_weight=cfg.FCN_WILD.LARGE_CLASS_WEIGHT,
+        )
+        return cls(segmentor, ModelOptions.from_config(cfg), wild)
+
+    def observe_source(self, labels: Iterable[np.ndarray]) -> None:
+        statistics = source_statistics(labels, self.segmentor.num_classes)
+        buffers = (self.low_share, self.mean_share, self.high_share)
+        for buffer, values in zip(buffers, statistics, strict=True):
+            buffer.copy_(torch.from_numpy(values))
+
+    def stages(self, iterations: int) -> list[Stage]:
+        constrained = round(iterations * self.wild.constrained_share)
+        stages = (
+            Stage(GLOBAL_ALIGNMENT, iterations - constrained),
+            Stage(CONSTRAINED, constrained),
+        )
+        return [stage for stage in stages if stage.iterations]
+
+    def enter(self, stage: str) -> None:
+        self.constrained = stage == CONSTRAINED
+
+    def groups(self) -> dict[str, list[dict]]:
+        parameters = list(self.discriminator.parameters())
+        discriminator = {"params": parameters, "lr_mult": 1.0, "weight_decay_mult": 1.0}
+        return {"model": self.segmentor_groups(), "discriminator": [discriminator]}
+
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+        # ½(L_D + L_Dinv) of Eq. 7 is a sum over domains: one graph at a time.
+        weight = self.wild.adversarial_weight * (self.accuracy >= self.wild.gate)
+
+        outputs = self.segmentor.outputs(source.images, self.feature_stage)
+        losses = self.supervised(outputs, source.labels)
+        losses["confusion_source"] = weight * confusion(self.discriminator(outputs.features))
+        yield "model", losses
+        source_features = outputs.features.detach()
+        del outputs, losses
+
+        features = self.segmentor.run(target.images, until=self.feature_stage)
+        losses = {"confusion_target": weight * confusion(self.discriminator(features))}
+        if self.constrained or target.pseudo_labels is not None:
+            logits = self.segmentor.run(features, after=self.feature_stage)
+            self.expose_target_logits(logits)
+            if self.constrained:
+                losses["constrained"] = self._constrained_loss(logits)
+            del logits
+        yield "model", losses
+        target_features = features.detach()
+        del features, losses
+
+        source_logits = self.discriminator(source_features)
+        target_logits = self.discriminator(target_features)
+        told_apart = domain_bce(source_logits, Domain.SOURCE) + domain_bce(
+            target_logits, Domain.TARGET
+        )
+        self.accuracy.copy_(domain_accuracy(source_logits, target_logits))
+        self.record("accuracy/domain", self.accuracy)
+        yield "discriminator", {"discriminator": told_apart}
+
+    def _constrained_loss(self, logits: Tensor) -> Tensor:
+        """L_mi of Eq. 1, at the network's own resolution."""
+        projection, rescaled = self.projection(logits)
+        self.record("projection/rescaled", rescaled.float().mean())
+        self.record("projection/unconverged", (~projection.converged).float().mean())
+        self.record("projection/iterations", projection.iterations.float().mean())
+        weights = torch.where(
+            self.low_share > self.wild.large_class, self.wild.large_class_weight, 1.0
+        )
+        return self.wild.constrained_weight * projection_loss(logits, projection, weights)
+
+    @torch.no_grad()
+    def projection(self, logits: Tensor) -> tuple[Projection, Tensor]:
+        """The predictions that Eq. 8 allows.
+
+        Args:
+            logits: (N, C, h, w) of target images.
+
+        Returns:
+            the projection, and the images (N,) whose upper bounds had to be raised: those of the
+            classes that seem present did not reach 1 together.
+        """
+        present = image_labels(logits, self.low_share)
+        upper, rescaled = raise_to_feasible(self.high_share, present)
+        rescaled &= present.sum(dim=1) >= 2
+        return (
+            project(logits, self.mean_share, upper, present, beta=self.wild.slack_price),
+            rescaled,
+        )
+
+    def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
+        """Per target image: its prediction, what Eq. 8 makes of it, and the shares of both.
+
+        The chart has a row for each train id that seems present, shares from 0 to 1 on a square
+        root scale: a band from lower to upper bound, a ring before, a dot after.
+        """
+        if not self.wild.constrained_share:
+            return {}
+        logits = self.segmentor(target.images)
+        projection, _ = self.projection(logits)
+        present = image_labels(logits, self.low_share).cpu().numpy()
+        bounds = torch.stack([self.mean_share, self.high_share]).cpu().numpy()
+        before = logits.float().softmax(dim=1)
+        after = projection.probabilities.view_as(logits)
+        colors = _hues(self.segmentor.num_classes)
+        pictures = {}
+        for n, image in enumerate(target.images.permute(0, 2, 3, 1).cpu().numpy()):
+            height, width = image.shape[:2]
+            maps = [
+                cv2.resize(
+                    colors[m[n].argmax(dim=0).cpu().numpy()],
+                    (width, height),
+                    interpolation=cv2.INTER_NEAREST,
+                )
+                for m in (before, after)
+            ]
+            shares = [m[n].mean(dim=(1, 2)).cpu().numpy() for m in (before, after)]
+            chart = _share_chart(*shares, bounds, present[n], colors)
+            pictures[f"constraints_{n + 1}"] = panel(
+                [image, *maps, chart],
+                ["target", "prediction", "within the bounds", "shares"],
+                height=320,
+            )
+        return pictures
+
+
+def unit_discriminator(in_channels: int, hidden: Sequence[int]) -> nn.Sequential:
+    """The domain classifier of every spatial unit (§3.1): 1×1 convolutions, one logit.
+
+    A two-way softmax is the same as the sigmoid of the difference of its logits.
+    """
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise((in_channels, *hidden)):
+        layers += [nn.Conv2d(width_in, width_out, 1), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Conv2d((in_channels, *hidden)[-1], 1, 1))
+
+
+def confusion(logits: Tensor) -> Tensor:
+    """One domain's part of ½(L_D + L_Dinv), Eqs. 2–5 and 7, as a mean over units.
+
+    Its gradient at a logit is p − ½: it does not fade when the classifier wins.
+
+    Args:
+        logits: domain logits of any shape.
+    """
+    return (domain_bce(logits, Domain.SOURCE) + domain_bce(logits, Domain.TARGET)) / 2
+
+
+def source_statistics(
+    labels: Iterable[np.ndarray], num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """α, δ and γ of §3.2 (num_classes,): 10th percentile, mean and 90th percentile of each class's
+    share of the labelled pixels, over the images that contain it; 0 for a class in none.
+
+    A few images that a class fills can lift its mean above the percentile: δ is at most γ.
+
+    Args:
+        labels: train ids (H, W), 255 = ignore.
+    """
+    counts = [np.bincount(ids[ids != IGNORE].ravel(), minlength=num_classes) for ids in labels]
+    counts = np.asarray(counts, dtype=np.float64).reshape(len(counts), num_classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    low, mean, high = np.zeros((3, num_classes), dtype=np.float32)
+    for c, share in enumerate(shares.T):
+        share = share[share > 0]
+        if len(share):
+            low[c], high[c] = np.percentile(share, [10, 90])
+            mean[c] = min(share.mean(), high[c])
+    return low, mean, high
+
+
+def image_labels(logits: Tensor, low_share: Tensor) -> Tensor:
+    """The classes (N, C) that seem present, §3.2: those with d_c > 0.1 α_c.
+
+    Args:
+        logits: (N, C, h, w).
+        low_share: α (C,); a class with 0 never shows in the source and is never present.
+    """
+    num_classes = logits.shape[1]
+    predicted = logits.argmax(dim=1).flatten(1)
+    shares = torch.stack([(predicted == c).float().mean(dim=1) for c in range(num_classes)], dim=1)
+    return (shares > 0.1 * low_share) & (low_share > 0)
+
+
+def _hues(count: int) -> np.ndarray:
+    """Colours (count, 3) uint8 RGB that tell train ids apart; a method knows no names."""
+    hsv = np.full((1, count, 3), 230, dtype=np.uint8)
+    hsv[0, :, 0] = np.linspace(0, 180, count, endpoint=False)
+    hsv[0, 1::2, 2] = 150
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]
+
+
+def _share_chart(
+    before: np.ndarray,
+    after: np.ndarray,
+    bounds: np.ndarray,
+    present: np.ndarray,
+    colors: np.ndarray,
+    row: int = 24,
+    width: int = 320,
+) -> np.ndarray:
+    shown = np.flatnonzero(present)
+    chart = np.full((row * max(len(shown), 8), width, 3), BACKGROUND, dtype=np.uint8)
+
+    def column(share: float) -> int:
+        return 40 + round(float(np.sqrt(share)) * (width - 52))
+
+    for line, c in enumerate(shown):
+        middle, color = line * row + row // 2, tuple(int(v) for v in colors[c])
+        cv2.putText(chart, str(c), (6, middle + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1)
+        low, high = (column(share) for share in bounds[:, c])
+        cv2.rectangle(chart, (low, middle - 8), (high, middle + 8), color, cv2.FILLED)
+        cv2.circle(chart, (column(before[c]), middle), 6, INK, 1, cv2.LINE_AA)
+        cv2.circle(chart, (column(after[c]), middle), 3, INK, cv2.FILLED, cv2.LINE_AA)
+    return chart

@@ -1,0 +1,238 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import random_batches, tiny_segmentor
+
+from seg_adapt.config import defaults
+from seg_adapt.engine.stages import Kind
+from seg_adapt.engine.trainer import Trainer
+from seg_adapt.methods.dast import Dast, DastOptions, attention_cut, corrector_loss
+from seg_adapt.models.build import build_segmentor
+from shared.config import load_config
+from shared.errors import UserError
+
+
+def dast(segmentor=None, **options):
+    segmentor = segmentor or tiny_segmentor()
+    torch.manual_seed(1)
+    return Dast(segmentor, dast=DastOptions(**options))
+
+
+def vgg(**arguments):
+    return tiny_segmentor(architecture="vgg16_fc7_d4", width=0.0625, **arguments)
+
+
+def telling_discoverer(method):
+    """Larger than the default initialisation, so that the attention has something to say."""
+    with torch.no_grad():
+        for p in method.discoverer.parameters():
+            p.mul_(3)
+    return method
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("resnet18", "layer4.0"),
+        ("resnet50", "layer4.1"),
+        ("resnet101", "layer4.1"),
+        ("vgg16_fc7_d4", "conv5"),
+        ("vgg16", "conv5"),
+    ],
+)
+def test_features_are_those_before_the_last_residual_block_or_after_conv5_3(architecture, expected):
+    segmentor = build_segmentor(architecture=architecture, num_classes=3, width=0.03125)
+    cut = attention_cut(segmentor)
+    assert cut == expected
+    if architecture.startswith("resnet"):
+        images = torch.zeros(1, 3, 33, 33)
+        features = segmentor.eval().run(images, until=cut)
+        last_block = segmentor.stages["layer4"][-1]
+        assert torch.equal(last_block(features), segmentor.run(images, until="layer4"))
+
+
+def test_the_papers_discriminators_on_a_map_of_the_papers_size():
+    method = Dast(build_segmentor(architecture="vgg16_fc7_d4", num_classes=19))
+    shapes = [tuple(p.shape) for p in method.discoverer.parameters() if p.dim() == 4]
+    assert shapes == [(256, 512, 3, 3), (128, 256, 3, 3), (64, 128, 3, 3), (1, 64, 3, 3)]
+    shapes = [tuple(p.shape) for p in method.corrector.parameters() if p.dim() == 4]
+    assert [shape[0] for shape in shapes] == [64, 128, 256, 512, 1]
+    with torch.no_grad():
+        assert method.discoverer(torch.zeros(1, 512, 64, 128)).shape == (1, 1, 64, 128)
+
+
+@pytest.mark.parametrize("build", [tiny_segmentor, vgg], ids=["resnet", "vgg"])
+@pytest.mark.parametrize("attention", [True, False])
+def test_iteration_equals_the_hand_toggled_loop(build, attention):
+    """The released order: D and C frozen, source, target, then D and C on detached maps."""
+    # λ_c so large that what reaches the features through the attention counts.
+    weights = {"discoverer_weight": 0.5, "corrector_weight": 1000.0}
+    method = telling_discoverer(dast(build(), attention=attention, **weights)).double()
+    source, target = random_batches()
+    gradients = []
+    for group, losses in method.steps(source, target):
+        parameters = [p for part in method.groups()[group] for p in part["params"]]
+        sum(losses.values()).backward(inputs=parameters)
+    for p in method.parameters():
+        gradients.append(p.grad)
+        p.grad = None
+
+    network, discoverer, corrector = method.segmentor, method.discoverer, method.corrector
+    stages = list(network.stages.values())
+    e_stages, p_stages = stages[:-2], stages[-2:]
+    if network.architecture == "resnet18":
+        e_stages, p_stages = [*stages[:-2], stages[-2][0]], [stages[-2][1], stages[-1]]
+
+    def extract(images):
+        x = network.preprocessing(images)
+        for stage in e_stages:
+            x = stage(x)
+        return x
+
+    def predict(x):
+        for stage in p_stages:
+            x = stage(x)
+        return F.interpolate(x, (33, 49), mode="bilinear", align_corners=False)
+
+    method.discoverer.requires_grad_(False)
+    method.corrector.requires_grad_(False)
+    features_s = extract(source.images)
+    prediction_s = predict(features_s)
+    F.cross_entropy(prediction_s, source.labels, ignore_index=255).backward()
+    features_t = extract(target.images)
+    found = discoverer(features_t)
+    prediction_t = predict(features_t * (1 + found.tanh().abs()) if attention else features_t)
+    corrected = corrector(prediction_t.softmax(1))
+    (0.5 * F.mse_loss(found, torch.zeros_like(found))).backward(retain_graph=True)
+    (1000 * F.mse_loss(corrected, torch.zeros_like(corrected))).backward()
+    for discriminator, maps_s, maps_t in (
+        (discoverer, features_s, features_t),
+        (corrector, prediction_s.softmax(1), prediction_t.softmax(1)),
+    ):
+        discriminator.requires_grad_(True)
+        on_source, on_target = discriminator(maps_s.detach()), discriminator(maps_t.detach())
+        F.mse_loss(on_source, torch.zeros_like(on_source)).backward()
+        F.mse_loss(on_target, torch.ones_like(on_target)).backward()
+
+    for (name, p), ours in zip(method.named_parameters(), gradients, strict=True):
+        assert (ours is None) == (p.grad is None), name
+        if ours is not None:
+            # The least squares are taken in fp32.
+            assert (ours - p.grad).norm() <= 1e-6 * p.grad.norm(), name
+
+
+def test_weights_scale_the_segmentors_side_alone():
+    batches = random_batches()
+    one = [phase for _, phase in dast().steps(*batches)]
+    two = [
+        phase for _, phase in dast(discoverer_weight=0.02, corrector_weight=0.05).steps(*batches)
+    ]
+    torch.testing.assert_close(two[1]["fool_discoverer"], 2 * one[1]["fool_discoverer"])
+    torch.testing.assert_close(two[1]["fool_corrector"], 5 * one[1]["fool_corrector"])
+    assert torch.equal(two[2]["discoverer"], one[2]["discoverer"])
+    assert torch.equal(two[2]["corrector"], one[2]["corrector"])
+
+
+def test_attention_is_kept_at_inference_and_absent_from_the_source_flow():
+    method = telling_discoverer(dast()).eval()
+    source, target = random_batches()
+    with torch.no_grad():
+        plain, attended = method.segmentor(source.images), method.predict(source.images)
+        expected = F.interpolate(plain, (33, 49), mode="bilinear", align_corners=False)
+        expected = F.cross_entropy(expected, source.labels, ignore_index=255)
+    assert (plain - attended).abs().max() > 1e-3
+    steps = method.steps(source, target)
+    torch.testing.assert_close(next(steps)[1]["seg"], expected)
+    next(steps)
+    # Self-training continues from the logits that inference gives.
+    torch.testing.assert_close(method.pop_target_logits(), method.predict(target.images))
+
+
+def test_without_attention_inference_is_the_segmentors():
+    method = telling_discoverer(dast(attention=False)).eval()
+    images = random_batches()[0].images
+    assert torch.equal(method.predict(images), method.segmentor(images))
+
+
+def test_reweighted_corrector_loss_against_its_sum():
+    torch.manual_seed(0)
+    logits, attention = torch.randn(2, 1, 2, 3).double(), torch.rand(2, 1, 4, 6).double()
+    total = 0.0
+    for n in range(2):
+        for i in range(2):
+            for j in range(3):
+                cells = attention[n, 0, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+                total += cells.sum() / 4 * logits[n, 0, i, j] ** 2
+    assert corrector_loss(logits, attention).item() == pytest.approx(total.item() / 12)
+    assert corrector_loss(logits).item() == pytest.approx((logits**2).mean().item())
+
+
+def test_reweighting_is_a_weight_and_no_way_to_lower_the_loss():
+    batches = random_batches()
+    method = telling_discoverer(dast(reweight_corrector=True, discoverer_weight=0.0))
+    steps = method.steps(*batches)
+    next(steps)
+    loss = next(steps)[1]["fool_corrector"]
+    plain = telling_discoverer(dast(discoverer_weight=0.0)).steps(*batches)
+    next(plain)
+    assert 0 < loss < next(plain)[1]["fool_corrector"]
+    # Attention off: features reach the corrector through the segmentor only. A weight that was
+    # not detached would give the discoverer's parameters a gradient.
+    method = telling_discoverer(dast(reweight_corrector=True, attention=False))
+    steps = method.steps(*batches)
+    next(steps)
+    loss = next(steps)[1]["fool_corrector"]
+    weights = list(method.discoverer.parameters())
+    assert all(g is None for g in torch.autograd.grad(loss, weights, allow_unused=True))
+
+
+def test_vgg_trains_and_self_trains():
+    cfg = load_config(
+        defaults(),
+        None,
+        ["SOLVER.ITERATIONS", "2", "SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.ITERATIONS", "1"],
+    )
+    run = Trainer(dast(vgg()), cfg, device=torch.device("cpu"))
+    before = [p.clone() for p in run.method.parameters()]
+    logs = run.step([(0, *random_batches())])
+    after = list(run.method.parameters())
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert {"accuracy/discoverer", "accuracy/corrector", "attention/mean"} <= set(logs)
+    assert [stage.kind for stage in run.stages] == [Kind.METHOD, Kind.SELF_TRAINING]
+
+
+def test_picture_shows_the_attention_beside_the_image():
+    method = telling_discoverer(dast()).eval()
+    source, target = random_batches(2, (64, 64))
+    with torch.no_grad():
+        picture = method.pictures(source, target)["attention"]
+        features = method.segmentor.run(target.images, until="layer4.0")
+        attention = method.discoverer(features).tanh().abs()
+        attention = F.interpolate(attention, (64, 64), mode="bilinear", align_corners=False)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    colors = cv2.applyColorMap(np.array([[0, 255]], np.uint8), cv2.COLORMAP_TURBO)[0, :, ::-1]
+    for row, image, alpha in zip(np.split(picture, 2), target.images, attention, strict=True):
+        tiles = row[-256:, :256], row[-256:, -256:]
+        enlarged = image.permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
+        assert np.array_equal(tiles[0], enlarged)
+        for place, color in ((alpha.argmin(), colors[0]), (alpha.argmax(), colors[1])):
+            y, x = divmod(place.item(), 64)
+            assert np.array_equal(tiles[1][4 * y + 2, 4 * x + 2], color)
+
+
+def test_flat_attention_is_a_picture_too():
+    method = dast().eval()
+    with torch.no_grad():
+        for p in method.discoverer.parameters():
+            p.zero_()
+        picture = method.pictures(*random_batches(1, (8, 8)))["attention"]
+    assert len(np.unique(picture[-256:, -256:].reshape(-1, 3), axis=0)) == 1
+
+
+def test_wrong_options_name_the_key():
+    with pytest.raises(UserError, match=r"DAST.CORRECTOR_WEIGHT is -1"):
+        DastOptions(corrector_weight=-1)
+    with pytest.raises(UserError, match="discriminator channels"):
+        dast(discoverer_channels=(0,))
