@@ -27,6 +27,7 @@ _AT_LEAST = {
     "SELF_TRAINING.ITERATIONS": 1,
     "SELF_TRAINING.LR": 0,
     "SELF_TRAINING.WEIGHT": 0,
+    "SELECTION.INTERVAL": 1,
     "LOSS.LOVASZ_WEIGHT": 0,
     "TEST.INTERVAL": 0,
     "TEST.PICTURES": 0,
@@ -39,6 +40,7 @@ _CHOICES = {
     "SOURCE_STAGE.SCHEDULE": ("", *_SCHEDULES),
     "SELF_TRAINING.SCHEDULE": ("", *_SCHEDULES),
     "SELF_TRAINING.BN": ("", "train", "frozen"),
+    "SELECTION.METHOD": ("none", "fda"),
 }
 _WHOLE_NUMBERS = (
     "INPUT.CROP",
@@ -142,6 +144,12 @@ def defaults() -> Node:
     cfg.SELF_TRAINING.SINGLE_RATE = False  # all layers at the base rate
     _add_stage_keys(cfg.SELF_TRAINING)
 
+    cfg.SELECTION = Node()  # of the snapshot that each stage ends with, without target labels
+    cfg.SELECTION.METHOD = "none"  # none: the last one | fda: by source images in target style
+    cfg.SELECTION.HELD_OUT = 500  # source images for it, which are not trained on
+    cfg.SELECTION.BETAS = [0.05, 0.09]  # of FDA: how much of the spectrum is the target's
+    cfg.SELECTION.INTERVAL = 2000  # iterations between snapshots
+
     for name in METHODS:
         METHODS.get(name).add_keys(cfg)
 
@@ -178,6 +186,10 @@ def check(cfg: Node) -> None:
             raise UserError(f"{key} is {pair}, expected two numbers, e.g. [0.5, 0.9]")
     if not 0 <= cfg.INPUT.FLIP <= 1:
         raise UserError(f"INPUT.FLIP is {cfg.INPUT.FLIP}, expected a probability, 0 to 1")
+    if not 0 < cfg.SELF_TRAINING.CAP <= 1:
+        raise UserError(
+            f"SELF_TRAINING.CAP is {cfg.SELF_TRAINING.CAP:g}, expected above 0 and at most 1"
+        )
     if cfg.SEED >= 2**63:
         raise UserError(f"SEED is {cfg.SEED}, expected less than 2^63")
 

@@ -8,12 +8,14 @@ from fvcore.common.config import CfgNode
 from seg_adapt.data.dataset import SlotDataset
 from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform
+from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
+from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods import METHODS
 from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from shared import distributed
-from shared.catalog import data_root
+from shared.catalog import SegmentationDataset, data_root
 from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.label_maps import LabelSpace
@@ -81,9 +83,17 @@ def target_size(cfg: CfgNode) -> tuple[int, int] | None:
     return size and (size[1], size[0])
 
 
+def source_records(cfg: CfgNode, space: LabelSpace) -> SegmentationDataset:
+    """The labelled source, whole."""
+    return resolve_segmentation(_name(cfg, "SOURCE"), dataset_root(cfg), space=space, labelled=True)
+
+
 def source_dataset(cfg: CfgNode, space: LabelSpace) -> SlotDataset:
-    """The labelled source."""
-    return _slot_dataset(cfg, Domain.SOURCE, space)
+    """The labelled source that is trained on."""
+    records = source_records(cfg, space)
+    if cfg.SELECTION.METHOD != "none":
+        records, _ = hold_out(records, cfg.SELECTION.HELD_OUT, cfg.SEED)
+    return _slot_dataset(cfg, Domain.SOURCE, records, space=space)
 
 
 def target_dataset(cfg: CfgNode, pseudo_labels: Path | None = None) -> SlotDataset:
@@ -92,20 +102,55 @@ def target_dataset(cfg: CfgNode, pseudo_labels: Path | None = None) -> SlotDatas
     Args:
         pseudo_labels: folder of a self-training round.
     """
-    return _slot_dataset(cfg, Domain.TARGET, None, pseudo_labels)
+    root = dataset_root(cfg)
+    records = resolve_segmentation(_name(cfg, "TARGET"), root, space=None, labelled=False)
+    return _slot_dataset(cfg, Domain.TARGET, records, pseudo_labels=pseudo_labels)
+
+
+def selection_from_config(
+    cfg: CfgNode, space: LabelSpace, target: SlotDataset, path: Path, device: torch.device
+) -> Selection | None:
+    """What chooses the snapshot that a stage ends with; None takes the last one."""
+    if cfg.SELECTION.METHOD == "none":
+        return None
+    _, held_out = hold_out(source_records(cfg, space), cfg.SELECTION.HELD_OUT, cfg.SEED)
+    images = StylisedImages(
+        held_out,
+        target.dataset,
+        space,
+        betas=cfg.SELECTION.BETAS,
+        resize=test_size(cfg),
+        interpolation=cfg.INPUT.INTERPOLATION,
+        seed=cfg.SEED,
+    )
+    return Selection(
+        path,
+        images,
+        device=device,
+        windows=Windows.from_config(cfg),
+        workers=cfg.DATA.WORKERS,
+    )
+
+
+def _name(cfg: CfgNode, domain: str) -> str:
+    if not cfg.DATA[domain]:
+        raise UserError(
+            f"DATA.{domain} is empty: name a dataset of the catalog, e.g. gta5, or your own "
+            "(docs/own_data.md)"
+        )
+    return cfg.DATA[domain]
 
 
 def _slot_dataset(
-    cfg: CfgNode, domain: Domain, space: LabelSpace | None, pseudo_labels: Path | None = None
+    cfg: CfgNode,
+    domain: Domain,
+    records: SegmentationDataset,
+    *,
+    space: LabelSpace | None = None,
+    pseudo_labels: Path | None = None,
 ) -> SlotDataset:
-    name = cfg.DATA[domain.name]
-    if not name:
-        raise UserError(
-            f"DATA.{domain.name} is empty: name a dataset of the catalog, e.g. gta5, or your own "
-            "(docs/own_data.md)"
-        )
     return SlotDataset(
-        resolve_segmentation(name, dataset_root(cfg), space=space, labelled=space is not None),
+        records,
         transform_from_config(cfg, domain),
         domain=domain,
         seed=cfg.SEED,

@@ -19,19 +19,19 @@ from seg_adapt.engine.build import (
     loader_from_config,
     method_from_config,
     segmentor_from_config,
+    selection_from_config,
     source_dataset,
     target_dataset,
     target_size,
     test_size,
 )
 from seg_adapt.engine.checkpoint import resume_run, save_run
-from seg_adapt.engine.evaluate import evaluate
 from seg_adapt.engine.illustrate import write_panels, write_pictures
 from seg_adapt.engine.progress import Progress, peak_memory
 from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
+from seg_adapt.engine.scoring import score, score_officially
 from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.engine.trainer import MicroBatch, Trainer
-from seg_adapt.evaluation.cityscapes import run_official
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import initialise
 from shared import distributed
@@ -73,8 +73,11 @@ class Run:
             self.test = resolve_segmentation(cfg.DATA.TEST, root, space=self.space, labelled=True)
         self.method = self._build_method()
         self.source = source_dataset(cfg, self.space)
-        needs_target = self.method.needs_target or cfg.SELF_TRAINING.ROUNDS
+        choosing = cfg.SELECTION.METHOD != "none"
+        needs_target = self.method.needs_target or cfg.SELF_TRAINING.ROUNDS or choosing
         self.target = target_dataset(cfg) if needs_target else None
+        selected = folder / "checkpoints" / "selected.pt"
+        self.selection = selection_from_config(cfg, self.space, self.target, selected, self.device)
         self._load_weights(root)
         self.method.to(self.device).prepare()
         self.trainer = Trainer(self.method, cfg, device=self.device)
@@ -142,8 +145,8 @@ class Run:
                 lambda logs: self._after_step(logs, log, progress),
                 lambda stage: self._after_stage(stage, log),
             )
-            if trainer.iteration % cfg.CHECKPOINT_INTERVAL:
-                self._save()
+            self._choose(trainer.stage, log)
+            self._save()
             if self.test is not None:
                 return self.evaluate(log, last=True)
             log.say("DATA.TEST is empty: trained to the end, nothing was scored")
@@ -201,6 +204,11 @@ class Run:
             means = distributed.mean_scalars(means) | {"peak_memory_mb": peak_memory(self.device)}
             log.write("train", iteration, {"stage": stage.name, **means})
             log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
+        if self.selection and (
+            (iteration - stage.start) % cfg.SELECTION.INTERVAL == 0 or iteration == stage.stop
+        ):
+            score = self.selection.update(stage.name, iteration, self.method)
+            log.write("selection", iteration, {"stage": stage.name, "miou": 100 * score})
         if iteration % cfg.CHECKPOINT_INTERVAL == 0:
             self._save()
         interval = cfg.TEST.INTERVAL if self.test is not None else 0
@@ -208,7 +216,18 @@ class Run:
             self.evaluate(log, last=False)
         progress.resume_clock()
 
+    def _choose(self, stage: StagePlan, log: RunLog) -> None:
+        """Goes back to the stage's best snapshot where `SELECTION` asks for it."""
+        if self.selection is None:
+            return
+        iteration, score = self.selection.load_best(stage.name, self.method)
+        log.say(f"{stage.name}: goes on from iteration {iteration}, scored {100 * score:.2f}")
+
     def _after_stage(self, stage: StagePlan, log: RunLog) -> None:
+        if self.selection is not None:
+            self._choose(stage, log)
+            # The file of selected weights is the next stage's from here on.
+            self._save()
         if self.cfg.TEST.STAGES and self.test is not None:
             self.evaluate(log, last=False, predictions=self._stage_predictions(stage))
 
@@ -223,31 +242,18 @@ class Run:
         Args:
             predictions: folder for the predictions; None: `self.predictions`.
         """
-        cfg = self.cfg
         if self.test is None:
             raise UserError("DATA.TEST is empty: name a labelled dataset to score")
-        matrix = evaluate(
-            self.method,
-            self.test,
-            self.space,
-            resize=test_size(cfg),
-            interpolation=cfg.INPUT.INTERPOLATION,
-            device=self.device,
-            predictions=predictions or self.predictions,
-        )
-        scores = _percent(matrix.scores(self.space))
+        folder = predictions or self.predictions
+        scores = score(self.cfg, self.method, self.test, self.space, folder, self.device)
         if not distributed.is_main():
             return scores
         official = None
-        if last and cfg.TEST.OFFICIAL and self.test.official_root and self.space.label_ids:
-            official = _percent(
-                run_official(
-                    self.test.official_root, self.predictions, self.folder / "official", self.space
-                )
-            )
+        if last and self.cfg.TEST.OFFICIAL:
+            official = score_officially(self.test, self.space, folder, self.folder / "official")
         scores |= {
             "stage": self.trainer.stage.name,
-            "dataset": cfg.DATA.TEST,
+            "dataset": self.cfg.DATA.TEST,
             "images": len(self.test.records),
             "official": official,
         }
@@ -260,6 +266,17 @@ class Run:
         return scores
 
     def _illustrate(self, log: RunLog | None) -> None:
+        pictures = write_panels(
+            self.folder / "panels", self.test, self.space, self._columns(), self.cfg.TEST.PICTURES
+        ) | write_pictures(
+            self.folder / "pictures", self.method, self.source, self.target, self.device
+        )
+        for name, picture in pictures.items():
+            if log is not None:
+                log.image(name, picture, self.trainer.iteration)
+
+    def _columns(self) -> dict[str, Path]:
+        """Title to folder of the predictions that a panel shows side by side."""
         columns = {}
         if self.baseline is not None and (self.baseline / "predictions").is_dir():
             columns[f"before ({self.baseline.name})"] = self.baseline / "predictions"
@@ -268,15 +285,7 @@ class Run:
             shown = stage.kind is Kind.METHOD or (stage.kind is Kind.SOURCE and not columns)
             if shown and folder.is_dir():
                 columns[f"{self.cfg.METHOD}: {stage.name}"] = folder
-        columns[self.cfg.METHOD] = self.predictions
-        pictures = write_panels(
-            self.folder / "panels", self.test, self.space, columns, self.cfg.TEST.PICTURES
-        ) | write_pictures(
-            self.folder / "pictures", self.method, self.source, self.target, self.device
-        )
-        for name, picture in pictures.items():
-            if log is not None:
-                log.image(name, picture, self.trainer.iteration)
+        return columns | {self.cfg.METHOD: self.predictions}
 
     def _save(self) -> None:
         if distributed.is_main():
@@ -288,13 +297,3 @@ class Run:
         (self.folder / "config.yaml").write_text(self.cfg.dump())
         environment = describe_environment(self.cfg.DEVICE, self.cfg.SEED)
         (self.folder / "environment.json").write_text(json.dumps(environment, indent=1))
-
-
-def _percent(scores: dict) -> dict:
-    """Shares to percent, through nested dictionaries; None stays None."""
-    return {
-        key: _percent(value)
-        if isinstance(value, dict)
-        else (None if value is None else 100.0 * value)
-        for key, value in scores.items()
-    }

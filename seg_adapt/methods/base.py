@@ -10,6 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.data.transforms import IGNORE
+from seg_adapt.losses.lovasz import lovasz_softmax
 from seg_adapt.models.segmentor import Outputs, Segmentor
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.registry import Registry
@@ -36,6 +37,7 @@ class ModelOptions:
 
     Args:
         backbone_lr_mult, head_lr_mult, bias_lr_mult, bias_decay: see `Segmentor.parameter_groups`.
+        lovasz_weight: of Lovász-softmax on the source, beside the cross-entropy.
         loss_resolution: 'input' upsamples the logits to the labels, 'output' shrinks the labels.
     """
 
@@ -43,6 +45,7 @@ class ModelOptions:
     head_lr_mult: float = 10.0
     bias_lr_mult: float = 1.0
     bias_decay: bool = True
+    lovasz_weight: float = 0.0
     loss_resolution: str = "input"
 
     @staticmethod
@@ -52,6 +55,7 @@ class ModelOptions:
             head_lr_mult=cfg.SOLVER.HEAD_LR_MULT,
             bias_lr_mult=cfg.SOLVER.BIAS_LR_MULT,
             bias_decay=cfg.SOLVER.BIAS_DECAY,
+            lovasz_weight=cfg.LOSS.LOVASZ_WEIGHT,
             loss_resolution=cfg.LOSS.RESOLUTION,
         )
 
@@ -168,7 +172,15 @@ class Method(nn.Module):
         Args:
             labels: (N, H, W) train ids, 255 = ignore.
         """
-        return {"seg": self.segmentation_loss(outputs.logits, labels)}
+        losses = {"seg": self.segmentation_loss(outputs.logits, labels)}
+        if self.options.lovasz_weight:
+            logits, matched = self._matched(outputs.logits, labels)
+            lovasz = lovasz_softmax(logits.softmax(dim=1), matched, ignore=IGNORE)
+            losses["lovasz"] = self.options.lovasz_weight * lovasz
+        if outputs.auxiliary is not None:
+            auxiliary = self.segmentation_loss(outputs.auxiliary, labels)
+            losses["auxiliary"] = self.segmentor.auxiliary_weight * auxiliary
+        return losses
 
     def segmentation_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over labelled pixels; 0 where every pixel is ignored.
@@ -177,13 +189,16 @@ class Method(nn.Module):
             logits: (N, C, h, w) at the network's output stride.
             labels: (N, H, W) train ids, 255 = ignore.
         """
+        logits, labels = self._matched(logits, labels)
+        total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+        return total / (labels != IGNORE).sum().clamp(min=1)
+
+    def _matched(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """fp32 logits and labels of one size, that of `loss_resolution`."""
         if self.options.loss_resolution == "output":
             labels = F.interpolate(labels[:, None].float(), logits.shape[-2:], mode="nearest-exact")
-            labels = labels[:, 0].long()
-        else:
-            logits = self.segmentor.upsample(logits, tuple(labels.shape[-2:]))
-        total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
-        return total / (labels != IGNORE).sum().clamp(min=1)
+            return logits.float(), labels[:, 0].long()
+        return self.segmentor.upsample(logits, tuple(labels.shape[-2:])).float(), labels
 
     def record(self, name: str, value: Tensor | float) -> None:
         """Logs a value that is not a loss, such as `accuracy/domain`."""

@@ -5,6 +5,7 @@ paper's."""
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,12 +14,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.data.transforms import IGNORE
-from seg_adapt.losses.constrained import (
-    Projection,
-    project,
-    projection_loss,
-    raise_to_feasible,
-)
+from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
@@ -57,6 +53,15 @@ class FCNWildOptions:
             raise UserError(f"FCN_WILD.SLACK_PRICE is {self.slack_price}, expected more than 0")
         if any(type(count) is not int or count < 1 for count in self.hidden):
             raise UserError(f"FCN_WILD.HIDDEN is {list(self.hidden)}, expected whole numbers >= 1")
+
+
+class Bounds(NamedTuple):
+    """What Eq. 8 asks of each of N images."""
+
+    lower: Tensor  # (N, C) δ
+    upper: Tensor  # (N, C) γ, raised where those of the present classes do not reach 1 together
+    present: Tensor  # (N, C) bool
+    raised: Tensor  # (N,) bool
 
 
 @METHODS.register("fcn_wild")
@@ -165,8 +170,9 @@ class FCNWild(Method):
 
     def _constrained_loss(self, logits: Tensor) -> Tensor:
         """L_mi of Eq. 1, at the network's own resolution."""
-        projection, rescaled = self.projection(logits)
-        self.record("projection/rescaled", rescaled.float().mean())
+        bounds = self.bounds(logits)
+        projection = project(logits, *bounds[:3], beta=self.wild.slack_price)
+        self.record("projection/raised", bounds.raised.float().mean())
         self.record("projection/unconverged", (~projection.converged).float().mean())
         self.record("projection/iterations", projection.iterations.float().mean())
         weights = torch.where(
@@ -174,24 +180,12 @@ class FCNWild(Method):
         )
         return self.wild.constrained_weight * projection_loss(logits, projection, weights)
 
-    @torch.no_grad()
-    def projection(self, logits: Tensor) -> tuple[Projection, Tensor]:
-        """The predictions that Eq. 8 allows.
-
-        Args:
-            logits: (N, C, h, w) of target images.
-
-        Returns:
-            the projection, and the images (N,) whose upper bounds had to be raised: those of the
-            classes that seem present did not reach 1 together.
-        """
+    def bounds(self, logits: Tensor) -> Bounds:
+        """Eq. 8 for target images with these logits (N, C, h, w)."""
         present = image_labels(logits, self.low_share)
-        upper, rescaled = raise_to_feasible(self.high_share, present)
-        rescaled &= present.sum(dim=1) >= 2
-        return (
-            project(logits, self.mean_share, upper, present, beta=self.wild.slack_price),
-            rescaled,
-        )
+        upper, raised = raise_to_feasible(self.high_share, present)
+        lower = self.mean_share.expand_as(upper)
+        return Bounds(lower, upper, present, raised & (present.sum(dim=1) >= 2))
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
         """Per target image: its prediction, what Eq. 8 makes of it, and the shares of both.
@@ -202,9 +196,9 @@ class FCNWild(Method):
         if not self.wild.constrained_share:
             return {}
         logits = self.segmentor(target.images)
-        projection, _ = self.projection(logits)
-        present = image_labels(logits, self.low_share).cpu().numpy()
-        bounds = torch.stack([self.mean_share, self.high_share]).cpu().numpy()
+        bounds = self.bounds(logits)
+        projection = project(logits, *bounds[:3], beta=self.wild.slack_price)
+        lower, upper, present = (part.cpu().numpy() for part in bounds[:3])
         before = logits.float().softmax(dim=1)
         after = projection.probabilities.view_as(logits)
         colors = _hues(self.segmentor.num_classes)
@@ -220,7 +214,7 @@ class FCNWild(Method):
                 for m in (before, after)
             ]
             shares = [m[n].mean(dim=(1, 2)).cpu().numpy() for m in (before, after)]
-            chart = _share_chart(*shares, bounds, present[n], colors)
+            chart = _share_chart(shares, (lower[n], upper[n]), present[n], colors)
             pictures[f"constraints_{n + 1}"] = panel(
                 [image, *maps, chart],
                 ["target", "prediction", "within the bounds", "shares"],
@@ -296,14 +290,14 @@ def _hues(count: int) -> np.ndarray:
 
 
 def _share_chart(
-    before: np.ndarray,
-    after: np.ndarray,
-    bounds: np.ndarray,
+    shares: Sequence[np.ndarray],
+    bounds: Sequence[np.ndarray],
     present: np.ndarray,
     colors: np.ndarray,
     row: int = 24,
     width: int = 320,
 ) -> np.ndarray:
+    """A row per present class; `shares` before and after, `bounds` lower and upper, (C,) each."""
     shown = np.flatnonzero(present)
     chart = np.full((row * max(len(shown), 8), width, 3), BACKGROUND, dtype=np.uint8)
 
@@ -313,8 +307,8 @@ def _share_chart(
     for line, c in enumerate(shown):
         middle, color = line * row + row // 2, tuple(int(v) for v in colors[c])
         cv2.putText(chart, str(c), (6, middle + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1)
-        low, high = (column(share) for share in bounds[:, c])
+        low, high = (column(bound[c]) for bound in bounds)
         cv2.rectangle(chart, (low, middle - 8), (high, middle + 8), color, cv2.FILLED)
-        cv2.circle(chart, (column(before[c]), middle), 6, INK, 1, cv2.LINE_AA)
-        cv2.circle(chart, (column(after[c]), middle), 3, INK, cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(chart, (column(shares[0][c]), middle), 6, INK, 1, cv2.LINE_AA)
+        cv2.circle(chart, (column(shares[1][c]), middle), 3, INK, cv2.FILLED, cv2.LINE_AA)
     return chart

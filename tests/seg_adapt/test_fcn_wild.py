@@ -194,26 +194,24 @@ def test_constraints_are_those_of_their_stage():
     method = with_statistics(wild())
     batches = random_batches()
     assert "constrained" in phases(method, *batches)[1][1]
-    assert {"projection/rescaled", "projection/unconverged"} <= set(method.pop_records())
+    assert {"projection/raised", "projection/unconverged"} <= set(method.pop_records())
     method.enter("global_alignment")
     assert set(phases(method, *batches)[1][1]) == {"confusion_target"}
 
 
-def test_projection_meets_the_bounds_and_counts_raised_images():
-    method = with_statistics(wild(), low=1e-4, mean=0.1, high=0.25)
-    images = random_batches()[1].images
-    logits = method.segmentor(images).detach()
-    present = image_labels(logits, method.low_share)
-    projection, rescaled = method.projection(logits)
-    share = projection.probabilities.mean(dim=2)
-    assert projection.converged.all()
-    for n in range(len(images)):
-        classes = int(present[n].sum())
-        assert rescaled[n].item() == (2 <= classes and 0.25 * classes < 1.001)
-        if classes >= 2:
-            limit = max(0.25, 1.001 / classes)
-            assert share[n].max() <= limit + 1e-5 and not share[n, ~present[n]].any()
-    assert (present.sum(dim=1) >= 2).any()
+def test_bounds_are_raised_and_counted_where_the_present_classes_cannot_fill_the_image():
+    method = with_statistics(wild(), low=0.05, mean=0.1, high=0.25)
+    ids = torch.tensor([[0] * 50 + [1] * 50, [0, 1, 2, 3, 4] * 20, [2] * 100]).view(3, 10, 10)
+    logits = F.one_hot(ids, 5).permute(0, 3, 1, 2).float()
+    bounds = method.bounds(logits)
+    # Two quarters do not fill an image, five do; a single class is not constrained at all.
+    assert bounds.raised.tolist() == [True, False, False]
+    assert bounds.present.sum(dim=1).tolist() == [2, 5, 1]
+    torch.testing.assert_close(bounds.upper[0, :2], torch.full((2,), 1.001 / 2))
+    assert torch.equal(bounds.upper[1], method.high_share)
+    assert torch.equal(bounds.lower[0], method.mean_share)
+    method._constrained_loss(logits)
+    assert method.pop_records()["projection/raised"] == pytest.approx(1 / 3)
 
 
 def test_large_classes_pull_with_a_tenth_of_their_gradient():
@@ -230,16 +228,28 @@ def test_large_classes_pull_with_a_tenth_of_their_gradient():
     torch.testing.assert_close(gradients[1][:, 1:], gradients[0][:, 1:])
 
 
-def test_a_step_along_the_gradient_brings_shares_towards_the_bounds():
+def test_a_step_along_the_gradient_brings_the_shares_nearer_to_their_bounds():
     method = with_statistics(wild(), low=0.01, mean=0.2, high=0.2)
-    # Class 0 has nearly everything, and the bounds want a fifth each.
+    # Class 0 has nearly half, and the bounds want a fifth each.
     logits = torch.randn(1, 5, 6, 7, generator=torch.Generator().manual_seed(0))
     logits[:, 0] += 1.5
     logits.requires_grad_()
-    before = logits.softmax(dim=1).mean(dim=(2, 3))
-    method._constrained_loss(logits).backward()
-    after = (logits - 20 * logits.grad).softmax(dim=1).mean(dim=(2, 3))
-    assert ((after - 0.2).abs() < (before - 0.2).abs()).all()
+    before = method._constrained_loss(logits)
+    before.backward()
+    moved = (logits - 20 * logits.grad).detach()
+    assert method._constrained_loss(moved) < before
+    distances = [(m.softmax(dim=1).mean(dim=(2, 3)) - 0.2).abs().sum() for m in (logits, moved)]
+    assert distances[1] < distances[0]
+
+
+def test_constrained_loss_in_bf16_is_near_fp32():
+    losses = []
+    for enabled in (False, True):
+        method = with_statistics(wild()).eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(phases(method, *random_batches())[1][1]["constrained"])
+    assert losses[1].dtype == torch.float32 and losses[0] > 0.1
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0)
 
 
 def test_without_a_seen_class_nothing_is_constrained():
@@ -247,7 +257,7 @@ def test_without_a_seen_class_nothing_is_constrained():
     method.enter("constrained")
     losses = phases(method, *random_batches())[1][1]
     assert losses["constrained"].item() == pytest.approx(0.0, abs=1e-6)
-    assert method.pop_records()["projection/rescaled"] == 0
+    assert method.pop_records()["projection/raised"] == 0
 
 
 def test_target_logits_are_exposed_for_self_training():

@@ -67,3 +67,32 @@ def test_the_baseline_of_self_training_trains_as_long_without_the_target(staged,
     baseline = read_metrics(folder.with_name("source_only"))
     assert baseline[-1]["iteration"] == read_metrics(folder)[-1]["iteration"] == 9
     assert not (folder.with_name("source_only") / "pseudo_labels").exists()
+
+
+def test_selection_starts_each_round_from_the_best_snapshot_and_resumes(
+    staged, tmp_path, monkeypatch
+):
+    arguments = ("--method", "source_only", *staged)
+    arguments += ("SELECTION.METHOD", "fda", "SELECTION.HELD_OUT", "2", "SELECTION.INTERVAL", "1")
+    assert run(*arguments, "--output", tmp_path / "whole") == 0
+    events = read_metrics(tmp_path / "whole")
+    scores = {e["iteration"]: e["miou"] for e in events if e["kind"] == "selection"}
+    assert sorted(scores) == list(range(1, 10))
+    selected = checkpoint.load(tmp_path / "whole" / "checkpoints" / "selected.pt")
+    assert selected["stage"] == "self_training_2"
+    assert 100 * selected["score"] == max(scores[i] for i in (7, 8, 9))
+    last = checkpoint.load(tmp_path / "whole" / "checkpoints" / "last.pt")
+    for key, value in last["method"].items():
+        assert torch.equal(value, selected["method"][key]), key
+
+    for done in (3, 8):
+        with interruption(monkeypatch, done):
+            assert run(*arguments, "--output", tmp_path / "parts", "--resume") == 130
+    assert run(*arguments, "--output", tmp_path / "parts", "--resume") == 0
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "parts")
+
+
+def test_selection_needs_source_images_to_spare(staged, tmp_path, capsys):
+    arguments = ("--method", "source_only", "--output", tmp_path / "run", *staged)
+    message = fails(capsys, *arguments, "SELECTION.METHOD", "fda")
+    assert "SELECTION.HELD_OUT is 500" in message

@@ -211,6 +211,8 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["SEED", "-1"], "SEED is -1"),
         (["SOLVER.SCHEDULE", "cosine"], "SOLVER.SCHEDULE is 'cosine'"),
         (["INPUT.INTERPOLATION", "area"], "INPUT.INTERPOLATION is 'area'"),
+        (["SELF_TRAINING.CAP", "0"], "SELF_TRAINING.CAP is 0, expected above 0"),
+        (["SELF_TRAINING.BN", "group"], "SELF_TRAINING.BN is 'group'"),
         (["INPUT.FLIP", "2"], "INPUT.FLIP is 2.0"),
         (["INPUT.CROP", "[a, b]"], "expected whole numbers"),
         (["INPUT.SOURCE.SCALES", "[1.0]"], "expected two numbers"),
