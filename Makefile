@@ -21,6 +21,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/toy.py
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/association.py
+	$(BIN)/python benchmarks/projection.py
+	$(BIN)/python benchmarks/pseudo_labels.py
+	$(BIN)/python benchmarks/sap.py
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'

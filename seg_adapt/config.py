@@ -104,6 +104,9 @@ def defaults() -> Node:
     cfg.MODEL.ALIGN_CORNERS = True  # of the upsampling of logits
     cfg.MODEL.FREEZE_STAGES = []  # stages that are not trained, e.g. [stem, layer1]
     cfg.MODEL.LAST_SHORTCUT = False  # True reads DAST's released ResNet checkpoints
+    cfg.MODEL.FRONTEND = Node()
+    # of vgg16_frontend: padded (convolutions) | reflect (published: the image mirrored by 186 px)
+    cfg.MODEL.FRONTEND.PADDING = "padded"
     cfg.MODEL.ASPP = Node()
     cfg.MODEL.ASPP.RATES = [6, 12, 18, 24]  # [6, 12] reads published AdaptSegNet checkpoints
     cfg.MODEL.ASPP.BIAS = True
@@ -141,7 +144,6 @@ def defaults() -> Node:
     cfg.SELF_TRAINING.CAP = 0.9  # more confident pixels are labelled whatever q says
     cfg.SELF_TRAINING.WEIGHT = 1.0  # of the pseudo-labels' cross-entropy, mu
     cfg.SELF_TRAINING.BN = ""  # train | frozen; empty: MODEL.BN
-    cfg.SELF_TRAINING.SINGLE_RATE = False  # all layers at the base rate
     _add_stage_keys(cfg.SELF_TRAINING)
 
     cfg.SELECTION = Node()  # of the snapshot that each stage ends with, without target labels
@@ -204,6 +206,9 @@ def _add_stage_keys(node: Node) -> None:
     """What a stage of its own may change of SOLVER; steps count from the stage's beginning."""
     node.TYPE = ""  # sgd | adam; empty: SOLVER.MODEL.TYPE
     node.LR = 0.0  # of the optimizer `model`; 0: SOLVER.MODEL.LR
+    node.WEIGHT_DECAY = -1.0  # negative: SOLVER.MODEL.WEIGHT_DECAY
+    node.BACKBONE_LR_MULT = 0.0  # 0: SOLVER.BACKBONE_LR_MULT
+    node.HEAD_LR_MULT = 0.0  # 0: SOLVER.HEAD_LR_MULT
     node.SCHEDULE = ""  # empty: SOLVER.SCHEDULE
     node.HORIZON = 0  # 0: the stage's length
     node.MILESTONES = []

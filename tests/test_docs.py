@@ -6,14 +6,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
-from seg_adapt.config import defaults
+from seg_adapt.config import check, defaults
 from seg_adapt.engine import build as build_module
 from seg_adapt.engine.build import (
     method_from_config,
     segmentor_from_config,
     transform_from_config,
 )
+from seg_adapt.engine.stages import plan_stages
+from seg_adapt.evaluation.inference import Windows
 from shared.catalog import SEGMENTATION
 from shared.config import load_config
 from shared.domain_losses import Domain
@@ -63,14 +66,18 @@ def test_named_keys_exist(page):
 
 
 def build(cfg):
+    check(cfg)
     space = label_space(cfg.DATA.LABEL_SPACE)
-    segmentor = segmentor_from_config(cfg, space.num_classes)
     for key in ("SOURCE", "TARGET", "TEST"):
-        assert cfg.DATA[key] in SEGMENTATION
+        # Pictures only: nothing is scored.
+        assert cfg.DATA[key] in SEGMENTATION or (key == "TEST" and not cfg.DATA.TEST)
     for domain in Domain:
         transform_from_config(cfg, domain)
     build_module.test_size(cfg)
-    return method_from_config(cfg, segmentor)
+    Windows.from_config(cfg)
+    # Full networks, without their memory.
+    with torch.device("meta"):
+        return method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -79,12 +86,13 @@ def test_every_experiment_builds_and_says_what_it_is(path):
     cfg = load_config(defaults(), path)
     method = build(cfg)
     assert {name.upper() for name in method.groups()} <= set(cfg.SOLVER)
+    assert plan_stages(cfg, method)
 
 
 ROWS = [
     (config, overrides)
     for config, table in re.findall(
-        r"overrides of `(configs/\w+\.yaml)`(.*?)(?=\n## |\Z)", METHODS_PAGE, re.S
+        r"overrides of `(configs/\w+\.yaml)`(.*?)(?=overrides of|\n## |\Z)", METHODS_PAGE, re.S
     )
     for overrides in re.findall(r"^\| [^|]+ \| `([A-Z][^`]+)` \| ", table, re.M)
 ]

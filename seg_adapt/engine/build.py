@@ -51,6 +51,7 @@ def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
         align_corners=model.ALIGN_CORNERS,
         freeze_stages=model.FREEZE_STAGES,
         last_shortcut=model.LAST_SHORTCUT,
+        frontend_padding=model.FRONTEND.PADDING,
     )
 
 

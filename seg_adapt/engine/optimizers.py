@@ -8,12 +8,9 @@ from shared.schedules import multi_step, poly, warm_up
 
 
 def build_optimizers(
-    groups: dict[str, list[dict]], solver: CfgNode, *, single_rate: bool = False
+    groups: dict[str, list[dict]], solver: CfgNode
 ) -> dict[str, torch.optim.Optimizer]:
     """One optimizer per group name, configured by `SOLVER.<NAME>`.
-
-    Args:
-        single_rate: leaves the groups' own `lr_mult` out.
 
     Raises:
         ValueError: a parameter stands twice in a group or in two groups.
@@ -29,15 +26,14 @@ def build_optimizers(
                 if id(parameter) in seen:
                     raise ValueError(f"a parameter of group '{name}' is in two optimizer groups")
                 seen.add(id(parameter))
-        rates = [node.LR * (1.0 if single_rate else part["lr_mult"]) for part in parts]
         parameter_groups = [
             {
                 "params": part["params"],
-                "lr": rate,
-                "base_lr": rate,
+                "lr": node.LR * part["lr_mult"],
+                "base_lr": node.LR * part["lr_mult"],
                 "weight_decay": node.WEIGHT_DECAY * part["weight_decay_mult"],
             }
-            for part, rate in zip(parts, rates, strict=True)
+            for part in parts
         ]
         if node.TYPE == "sgd":
             optimizers[name] = torch.optim.SGD(parameter_groups, lr=node.LR, momentum=node.MOMENTUM)

@@ -95,7 +95,8 @@ def pretrain(
 
 
 def _backbone(model: Segmentor) -> dict[str, Tensor]:
-    return {k: v for k, v in model.state_dict().items() if not k.startswith("stages.head.")}
+    heads = tuple(f"stages.{stage}." for stage in model.head_stages)
+    return {k: v for k, v in model.state_dict().items() if not k.startswith(heads)}
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from seg_adapt.data.dataset import pseudo_label_path
 from seg_adapt.data.transforms import IGNORE, resize_image
 from seg_adapt.engine.evaluate import evaluating
+from seg_adapt.evaluation.inference import Windows, window_probabilities
 from seg_adapt.methods.base import Method
 from shared import distributed
 from shared.catalog import SegmentationDataset, SegmentationRecord
@@ -102,6 +103,7 @@ def make_pseudo_labels(
     device: torch.device,
     quantile: float,
     cap: float,
+    windows: Windows | None = None,
 ) -> dict:
     """Labels every image of `dataset` with the method as it is; processes share the images.
 
@@ -112,6 +114,7 @@ def make_pseudo_labels(
     Args:
         folder: of one PNG of train ids per image, see `pseudo_label_path`.
         resize: (height, width) of the network's input; None keeps the image's size.
+        windows: of the network's input; None predicts it whole.
         quantile, cap: see `ConfidenceHistograms.thresholds`.
 
     Returns:
@@ -136,7 +139,11 @@ def make_pseudo_labels(
             image = read_image(record.image)
             if resize is not None:
                 image = resize_image(image, resize, interpolation)
-            logits = method.predict(image[None].to(device)).float()
+            images = image[None].to(device)
+            if windows is not None:
+                yield record, window_probabilities(method, images, windows)
+                continue
+            logits = method.predict(images).float()
             yield record, method.segmentor.upsample(logits, tuple(image.shape[-2:])).softmax(dim=1)
 
     num_classes = method.segmentor.num_classes

@@ -32,6 +32,7 @@ from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
 from seg_adapt.engine.scoring import score, score_officially
 from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.engine.trainer import MicroBatch, Trainer
+from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import initialise
 from shared import distributed
@@ -57,6 +58,7 @@ class Run:
     def __init__(self, cfg: CfgNode, folder: Path, *, baseline: Path | None = None) -> None:
         check(cfg)
         test_size(cfg)
+        self.windows = Windows.from_config(cfg)
         self.cfg = cfg
         self.folder = folder
         self.baseline = baseline
@@ -191,6 +193,7 @@ class Run:
             device=self.device,
             quantile=stage.quantile,
             cap=self.cfg.SELF_TRAINING.CAP,
+            windows=self.windows,
         )
         logger.info("%s: %.1f %% of all pixels are labelled", folder, 100 * summary["kept"])
         return folder
@@ -245,7 +248,9 @@ class Run:
         if self.test is None:
             raise UserError("DATA.TEST is empty: name a labelled dataset to score")
         folder = predictions or self.predictions
-        scores = score(self.cfg, self.method, self.test, self.space, folder, self.device)
+        scores = score(
+            self.cfg, self.method, self.test, self.space, folder, self.device, self.windows
+        )
         if not distributed.is_main():
             return scores
         official = None

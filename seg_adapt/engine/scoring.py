@@ -21,6 +21,7 @@ def score(
     space: LabelSpace,
     predictions: Path,
     device: torch.device,
+    windows: Windows | None = None,
 ) -> dict:
     """Predicts every test image and counts; see `evaluate`."""
     matrix = evaluate(
@@ -29,7 +30,7 @@ def score(
         space,
         resize=test_size(cfg),
         interpolation=cfg.INPUT.INTERPOLATION,
-        windows=Windows.from_config(cfg),
+        windows=windows,
         device=device,
         predictions=predictions,
     )

@@ -30,7 +30,6 @@ class StagePlan:
         solver: the `SOLVER` node as it holds in this stage.
         method_stage: what `Method.enter` gets.
         bn: BatchNorm of the backbone, see `Segmentor`.
-        single_rate: every parameter is trained at the base rate.
         quantile, pseudo_weight: of self-training, see `SELF_TRAINING`.
     """
 
@@ -41,7 +40,6 @@ class StagePlan:
     solver: CfgNode
     method_stage: str
     bn: str
-    single_rate: bool = False
     quantile: float = 0.0
     pseudo_weight: float = 0.0
 
@@ -106,7 +104,6 @@ def plan_stages(cfg: CfgNode, method: Method) -> list[StagePlan]:
             _solver(cfg.SOLVER, again),
             method_stage=own[-1].name,
             bn=again.BN or cfg.MODEL.BN,
-            single_rate=again.SINGLE_RATE,
             quantile=quantile,
             pseudo_weight=again.WEIGHT,
         )
@@ -119,6 +116,10 @@ def _solver(solver: CfgNode, stage: CfgNode) -> CfgNode:
     solver.defrost()
     solver.MODEL.TYPE = stage.TYPE or solver.MODEL.TYPE
     solver.MODEL.LR = stage.LR or solver.MODEL.LR
+    if stage.WEIGHT_DECAY >= 0:
+        solver.MODEL.WEIGHT_DECAY = stage.WEIGHT_DECAY
+    solver.BACKBONE_LR_MULT = stage.BACKBONE_LR_MULT or solver.BACKBONE_LR_MULT
+    solver.HEAD_LR_MULT = stage.HEAD_LR_MULT or solver.HEAD_LR_MULT
     solver.SCHEDULE = stage.SCHEDULE or solver.SCHEDULE
     # Steps count from the beginning of each stage.
     solver.HORIZON, solver.MILESTONES = stage.HORIZON, stage.MILESTONES

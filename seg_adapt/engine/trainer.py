@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,14 @@ class Trainer:
         self.stage_index = index
         stage = self.stage
         self.method.segmentor.set_bn(stage.bn)
+        self.method.options = replace(
+            self.method.options,
+            backbone_lr_mult=stage.solver.BACKBONE_LR_MULT,
+            head_lr_mult=stage.solver.HEAD_LR_MULT,
+        )
         self.method.enter(stage.method_stage)
         groups = self.method.groups()
-        self.optimizers = build_optimizers(groups, stage.solver, single_rate=stage.single_rate)
+        self.optimizers = build_optimizers(groups, stage.solver)
         self.parameters = {
             name: [p for part in parts for p in part["params"]] for name, parts in groups.items()
         }

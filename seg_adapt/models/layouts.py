@@ -10,6 +10,8 @@ from shared.errors import UserError
 
 CLASSIFIER = "ImageNet classifier"
 UNTRAINED = "never trained: the released code sums the first two branches only"
+# Behind torchvision's VGG-16 features; only the dilated front-end has a place for them.
+FULLY_CONNECTED = re.compile(r"stages\.fc[67]\.fc[67]\.")
 HEAD_BRANCH = re.compile(r"stages\.head\.branches\.(\d+)\.")
 
 # torchvision's index of every convolution in `features`
@@ -158,7 +160,12 @@ _LAYOUTS = (
     _Layout(
         "VGG-16",
         ("features.0.weight",),
-        [*_vgg(lambda index: f"features.{index}"), (r"classifier\..+", CLASSIFIER, True)],
+        [
+            *_vgg(lambda index: f"features.{index}"),
+            (r"classifier\.0\.(weight|bias)", r"stages.fc6.fc6.\1"),
+            (r"classifier\.3\.(weight|bias)", r"stages.fc7.fc7.\1"),
+            (r"classifier\.6\..+", CLASSIFIER, True),
+        ],
     ),
     _Layout("ResNet", ("conv1.weight", "layer1.0.conv1.weight"), _RESNET),
 )

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from seg_adapt.models.layouts import HEAD_BRANCH, UNTRAINED, Published, translate
+from seg_adapt.models.layouts import (
+    CLASSIFIER,
+    FULLY_CONNECTED,
+    HEAD_BRANCH,
+    UNTRAINED,
+    Published,
+    translate,
+)
 from seg_adapt.models.resnet import stride_layout
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weight_files import MADE_FOR_TORCHVISION, read_weights, torchvision_weights
@@ -113,12 +120,17 @@ def fill(
     accepted, misshapen = {}, {}
     for name, tensor in published.tensors.items():
         branch = HEAD_BRANCH.match(name)
+        if name in own and tensor.dim() == 2 and tensor.numel() == own[name].numel():
+            # A fully connected layer, as a convolution over the map that it was trained on.
+            tensor = tensor.view_as(own[name])
         if name in own and own[name].shape == tensor.shape:
             accepted[name] = tensor
         elif name in own:
             misshapen[name] = f"shape {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
         elif branch and published.two_branches and int(branch[1]) >= 2:
             report.ignored.append((name, UNTRAINED))
+        elif FULLY_CONNECTED.match(name):
+            report.ignored.append((name, CLASSIFIER))
         else:
             report.unexpected.append(name)
     heads = tuple(f"stages.{stage}." for stage in segmentor.head_stages)

@@ -16,10 +16,14 @@ from shared.errors import UserError
 
 # Parameters that get no gradient, each with its mathematical reason.
 WITHOUT_GRADIENT: dict[str, set[str]] = {}
+# A level of one cell has no mask to learn: windows that leave two cells on 9 x 17.
+OVERRIDES = {"sapnet": ["SAP.LEVELS", "[3, 9, 15]"]}
 
 
 def build(name, **segmentor):
-    cfg = load_config(defaults(), None, ["METHOD", name, "MODEL.WEIGHTS", "tiny"])
+    cfg = load_config(
+        defaults(), None, ["METHOD", name, "MODEL.WEIGHTS", "tiny", *OVERRIDES.get(name, [])]
+    )
     segmentor = tiny_segmentor(**({"bn_affine": True} | segmentor))
     torch.manual_seed(1)
     method = METHODS.get(name).from_config(cfg, segmentor)

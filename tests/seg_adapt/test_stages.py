@@ -91,11 +91,11 @@ def test_pseudo_loss_is_the_weighted_cross_entropy_of_the_target_forward(method)
     assert run.step([(0, source, target)])["loss/pseudo"] == pytest.approx(expected.item())
 
 
-def test_single_rate_trains_all_layers_at_the_base_rate():
-    for single, expected in (("True", {2.5e-4}), ("False", {2.5e-4, 2.5e-3})):
-        run = at_self_training(SourceOnly(tiny_segmentor()), "SELF_TRAINING.SINGLE_RATE", single)
-        rates = {group["base_lr"] for group in run.optimizers["model"].param_groups}
-        assert rates == expected
+def test_a_stage_has_its_own_rates_of_layers():
+    rates = ("SELF_TRAINING.BACKBONE_LR_MULT", "2.0", "SELF_TRAINING.HEAD_LR_MULT", "1.0")
+    for overrides, expected in (((), {2.5e-4, 2.5e-3}), (rates, {5e-4, 2.5e-4})):
+        run = at_self_training(SourceOnly(tiny_segmentor()), *overrides)
+        assert {g["base_lr"] for g in run.optimizers["model"].param_groups} == expected
 
 
 def test_batch_norm_of_the_rounds_is_their_own():

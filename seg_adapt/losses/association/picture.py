@@ -50,7 +50,7 @@ def draw_cycles(
     share = f"{closed.mean():.0%} closed" if len(closed) else "nothing labelled"
     return panel(
         [lines, _closed_map(source, starts, closed, source_grid)],
-        ["source pixel → most similar target pixel", f"source pixels whose cycle closes: {share}"],
+        ["source pixels and what they found; blue: the cycle closes", f"cycles: {share}"],
         height=height,
     )
 
