@@ -23,7 +23,7 @@ from shared.config import flatten, load_config
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
 
-TOY_CONFIG = Path(__file__).parents[1] / "configs" / "toy.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
 TOY_NOTICE = (
     "no --config-file: the toy default, game → real (made on the spot). "
     "GTA5 → Cityscapes: python seg_adapt/train.py --config-file configs/road_gta5.yaml"
@@ -138,17 +138,24 @@ def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
 
 def configure(args: argparse.Namespace, method: str | None) -> CfgNode:
     """The config of the experiment, with its method and its folder filled in."""
-    path = args.config_file or TOY_CONFIG
     overrides = list(args.overrides)
     if method is not None:
         METHODS.get(method)
         overrides = ["METHOD", method, *overrides]
+    path = args.config_file or toy_config(method)
     cfg = load_config(defaults(), path, overrides)
     METHODS.get(cfg.METHOD)
     cfg.defrost()
-    cfg.OUTPUT = str(args.output or cfg.OUTPUT or Path("runs") / path.stem / cfg.METHOD)
+    name = "toy" if args.config_file is None else path.stem
+    cfg.OUTPUT = str(args.output or cfg.OUTPUT or Path("runs") / name / cfg.METHOD)
     cfg.freeze()
     return cfg
+
+
+def toy_config(method: str | None) -> Path:
+    """The toy default of a method: its own where it needs one, otherwise that of all."""
+    own = CONFIGS / f"toy_{method}.yaml"
+    return own if own.is_file() else CONFIGS / "toy.yaml"
 
 
 def _baseline(args: argparse.Namespace, cfg: CfgNode) -> Path | None:
