@@ -142,6 +142,14 @@ class SlotDataset(Dataset):
         image, labels, geometry = self.transform(image, labels, generator, original)
         return Sample(self.domain, image, labels, geometry, record.name)
 
+    def labels(self, slot: int) -> np.ndarray:
+        """The source labels (H, W) uint8 of `load(slot)`, without reading its image."""
+        record = self.record(slot)
+        labels = remap(read_labels(record.label, self.dataset.encoding), self.table)
+        blank = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, *labels.shape)
+        generator = np.random.default_rng([self.seed, self.domain, 1, slot])
+        return self.transform(blank, labels, generator)[1].numpy()
+
     def _read_resized(
         self, record: SegmentationRecord
     ) -> tuple[Tensor, Tensor | None, tuple[int, int]]:

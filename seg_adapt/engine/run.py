@@ -38,8 +38,9 @@ from seg_adapt.models.weights import initialise
 from shared import distributed
 from shared.errors import UserError
 from shared.events import RunLog, describe_environment
-from shared.images import image_size, read_labels, remap
+from shared.images import image_size
 from shared.own_data import resolve_label_space, resolve_segmentation
+from shared.processes import in_processes
 from shared.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -153,16 +154,17 @@ class Run:
                 return self.evaluate(log, last=True)
             log.say("DATA.TEST is empty: trained to the end, nothing was scored")
             if distributed.is_main():
+                self._illustrate(log)
                 write_report(self.folder, baseline=self.baseline)
             return {}
         finally:
             log.close()
 
     def _source_labels(self) -> Iterator[np.ndarray]:
-        """Train ids of every source image; a generator, so that nothing is read unasked."""
-        source = self.source
-        for record in tqdm(source.records, desc="statistics of the source", leave=False):
-            yield remap(read_labels(record.label, source.dataset.encoding), source.table)
+        """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
+        slots = range(len(self.source))
+        labels = in_processes(self.source.labels, slots, max(self.cfg.DATA.WORKERS, 1))
+        yield from tqdm(labels, total=len(slots), desc="statistics of the source", leave=False)
 
     def _batches(self, stage: StagePlan, iteration: int) -> Iterable[list[MicroBatch]]:
         target = self.target
@@ -271,11 +273,14 @@ class Run:
         return scores
 
     def _illustrate(self, log: RunLog | None) -> None:
-        pictures = write_panels(
-            self.folder / "panels", self.test, self.space, self._columns(), self.cfg.TEST.PICTURES
-        ) | write_pictures(
+        pictures = write_pictures(
             self.folder / "pictures", self.method, self.source, self.target, self.device
         )
+        if self.test is not None:
+            count = self.cfg.TEST.PICTURES
+            pictures |= write_panels(
+                self.folder / "panels", self.test, self.space, self._columns(), count
+            )
         for name, picture in pictures.items():
             if log is not None:
                 log.image(name, picture, self.trainer.iteration)

@@ -93,7 +93,8 @@ class Method(nn.Module):
         """Called before the first step of a run that is not resumed; what it learns is buffers.
 
         Args:
-            labels: train ids (H, W) uint8 of every source image, 255 = ignore; read lazily.
+            labels: train ids (H, W) uint8 of an epoch of source samples, cropped as in training,
+                255 = ignore; read lazily.
         """
 
     def stages(self, iterations: int) -> list[Stage]:

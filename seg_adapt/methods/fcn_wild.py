@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
@@ -15,12 +14,12 @@ from torch import Tensor, nn
 
 from seg_adapt.data.transforms import IGNORE
 from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
+from seg_adapt.losses.constraint_picture import draw_constraints
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
-from shared.visualize import BACKGROUND, INK, panel
 
 GLOBAL_ALIGNMENT = "global_alignment"
 CONSTRAINED = "constrained"
@@ -188,39 +187,21 @@ class FCNWild(Method):
         return Bounds(lower, upper, present, raised & (present.sum(dim=1) >= 2))
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
-        """Per target image: its prediction, what Eq. 8 makes of it, and the shares of both.
-
-        The chart has a row for each train id that seems present, shares from 0 to 1 on a square
-        root scale: a band from lower to upper bound, a ring before, a dot after.
-        """
+        """What Eq. 8 makes of target predictions; see `draw_constraints`."""
         if not self.wild.constrained_share:
             return {}
         logits = self.segmentor(target.images)
         bounds = self.bounds(logits)
         projection = project(logits, *bounds[:3], beta=self.wild.slack_price)
-        lower, upper, present = (part.cpu().numpy() for part in bounds[:3])
         before = logits.float().softmax(dim=1)
         after = projection.probabilities.view_as(logits)
-        colors = _hues(self.segmentor.num_classes)
-        pictures = {}
-        for n, image in enumerate(target.images.permute(0, 2, 3, 1).cpu().numpy()):
-            height, width = image.shape[:2]
-            maps = [
-                cv2.resize(
-                    colors[m[n].argmax(dim=0).cpu().numpy()],
-                    (width, height),
-                    interpolation=cv2.INTER_NEAREST,
-                )
-                for m in (before, after)
-            ]
-            shares = [m[n].mean(dim=(1, 2)).cpu().numpy() for m in (before, after)]
-            chart = _share_chart(shares, (lower[n], upper[n]), present[n], colors)
-            pictures[f"constraints_{n + 1}"] = panel(
-                [image, *maps, chart],
-                ["target", "prediction", "within the bounds", "shares"],
-                height=320,
+        limits = (bounds.lower, bounds.upper)
+        return {
+            f"constraints_{n + 1}": draw_constraints(
+                target.images[n], before[n], after[n], [limit[n] for limit in limits], present
             )
-        return pictures
+            for n, present in enumerate(bounds.present)
+        }
 
 
 def unit_discriminator(in_channels: int, hidden: Sequence[int]) -> nn.Sequential:
@@ -279,36 +260,3 @@ def image_labels(logits: Tensor, low_share: Tensor) -> Tensor:
     predicted = logits.argmax(dim=1).flatten(1)
     shares = torch.stack([(predicted == c).float().mean(dim=1) for c in range(num_classes)], dim=1)
     return (shares > 0.1 * low_share) & (low_share > 0)
-
-
-def _hues(count: int) -> np.ndarray:
-    """Colours (count, 3) uint8 RGB that tell train ids apart; a method knows no names."""
-    hsv = np.full((1, count, 3), 230, dtype=np.uint8)
-    hsv[0, :, 0] = np.linspace(0, 180, count, endpoint=False)
-    hsv[0, 1::2, 2] = 150
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]
-
-
-def _share_chart(
-    shares: Sequence[np.ndarray],
-    bounds: Sequence[np.ndarray],
-    present: np.ndarray,
-    colors: np.ndarray,
-    row: int = 24,
-    width: int = 320,
-) -> np.ndarray:
-    """A row per present class; `shares` before and after, `bounds` lower and upper, (C,) each."""
-    shown = np.flatnonzero(present)
-    chart = np.full((row * max(len(shown), 8), width, 3), BACKGROUND, dtype=np.uint8)
-
-    def column(share: float) -> int:
-        return 40 + round(float(np.sqrt(share)) * (width - 52))
-
-    for line, c in enumerate(shown):
-        middle, color = line * row + row // 2, tuple(int(v) for v in colors[c])
-        cv2.putText(chart, str(c), (6, middle + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1)
-        low, high = (column(bound[c]) for bound in bounds)
-        cv2.rectangle(chart, (low, middle - 8), (high, middle + 8), color, cv2.FILLED)
-        cv2.circle(chart, (column(shares[0][c]), middle), 6, INK, 1, cv2.LINE_AA)
-        cv2.circle(chart, (column(shares[1][c]), middle), 3, INK, cv2.FILLED, cv2.LINE_AA)
-    return chart

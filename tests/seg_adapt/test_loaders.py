@@ -68,6 +68,12 @@ def test_source_and_target_draw_from_separate_streams(toy_root):
     assert names[0] != names[1]
 
 
+def test_labels_alone_are_those_of_the_sample(toy_root):
+    source = dataset(toy_root, "toy_game", Domain.SOURCE)
+    for slot in range(len(source)):
+        assert torch.equal(torch.from_numpy(source.labels(slot)), source.load(slot).labels)
+
+
 def test_the_target_has_no_label_anywhere(toy_root):
     target = dataset(toy_root, "toy_real_train", Domain.TARGET)
     assert all(record.label is None for record in target.dataset.records)
