@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from seg_adapt.data.transforms import IGNORE
 from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
-from seg_adapt.losses.constraint_picture import draw_constraints
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.pictures.constraints import draw_constraints
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError

@@ -3,17 +3,20 @@ Scenes", CVPR 2018. Equation and section numbers are the paper's."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.pictures.regions import draw_regions
 from seg_adapt.structures import Geometry, Losses, SourceBatch, TargetBatch
 from shared.discriminators import RegionDiscriminators, region_index
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
 from shared.grad_reverse import grad_reverse
+from shared.visualize import panel
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,27 @@ class Road(Method):
         self.record("accuracy/domain", accuracy)
         self.record("regions/shared", shared / len(source_logits))
         return loss if on_gradient else self.road.spatial_weight * loss
+
+    def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
+        """Which regions both domains occupy, and how well they are told apart there (Fig. 3)."""
+        if self.classifiers is None:
+            return {}
+        tiles, occupied = {}, []
+        for name, batch in (("source", source), ("target", target)):
+            features = self.segmentor.run(batch.images, until=self.feature_stage)
+            regions = self.regions(features, batch.geometry)
+            occupied.append(set(regions.unique().tolist()) - {-1})
+            probabilities = torch.zeros(regions.shape, device=regions.device)
+            for index, logits in enumerate(self.classifiers(features, regions)):
+                probabilities[regions == index] = logits.sigmoid().float()
+            for n, image in enumerate(batch.images):
+                tiles[f"{name} {n + 1}"] = draw_regions(image, regions[n], probabilities[n])
+        title = (
+            f"; {len(occupied[0] & occupied[1])} of {len(self.classifiers.heads)} regions shared"
+        )
+        names = list(tiles)
+        names[0] += title
+        return {"regions": panel(list(tiles.values()), names, height=256)}
 
     def regions(self, features: Tensor, geometry: Geometry) -> Tensor:
         """The paper's spatial-aware splitting layer (§3.3): region (N, h, w) of each activation."""

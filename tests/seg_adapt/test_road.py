@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
 from seg_adapt.methods.road import Road, RoadOptions, distillation_loss, spatial_loss
+from seg_adapt.pictures.regions import draw_regions
 from seg_adapt.structures import TargetBatch
 from shared.errors import UserError
 
@@ -176,3 +177,22 @@ def test_no_silent_random_teacher():
     with pytest.raises(UserError, match=r"MODEL.WEIGHTS is empty"):
         method.prepare()
     Road(tiny_segmentor(), road=RoadOptions(distillation="none"), pretrained=False).prepare()
+
+
+def test_regions_picture_counts_the_cells_of_every_region():
+    method = road().eval()
+    with torch.no_grad():
+        pictures = method.pictures(*random_batches(2, (64, 128)))
+    assert set(pictures) == {"regions"}
+    assert pictures["regions"].shape[1] > 4 * 2 * 256
+    assert road(spatial=False).pictures(*random_batches()) == {}
+
+
+def test_a_region_is_coloured_by_its_domain():
+    image = torch.full((3, 40, 80), 128, dtype=torch.uint8)
+    regions = torch.tensor([[0] * 5 + [1] * 5] * 5)
+    drawn = draw_regions(image, regions, (regions == 1).float())
+    left, right = drawn[30, 10].astype(int), drawn[30, 70].astype(int)
+    assert left[2] > left[0] and right[0] > right[2]
+    padded = draw_regions(image, torch.full_like(regions, -1), torch.zeros(5, 10))
+    assert (padded == 128).all()
