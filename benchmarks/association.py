@@ -6,6 +6,7 @@ Peak memory is what the process holds beyond its inputs; time is by the wall and
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -103,7 +104,10 @@ def measure(form: str, size: str, channels: int) -> dict[str, float]:
 def in_process(form: str, size: str, args: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, "--form", form, "--size", size]
     command += ["--channels", str(args.channels), "--threads", str(args.threads)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    # Threads that wait sleep: spinning would count as work wherever other processes run.
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(run.stdout)
 
 
 def report(size: str, forms: Sequence[str], args: argparse.Namespace) -> None:

@@ -19,10 +19,10 @@ from seg_adapt.losses.association import (
     cosine_pixels,
     kl_pixels,
 )
-from seg_adapt.losses.association.picture import draw_cycles
 from seg_adapt.losses.smoothing import adaptive_label_smoothing
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Outputs, Segmentor
+from seg_adapt.pictures.cycles import draw_cycles
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.errors import UserError
 
