@@ -2,13 +2,17 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from fvcore.common.config import CfgNode
 
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
+
+Options = TypeVar("Options")
 
 
 def load_config(
@@ -46,6 +50,12 @@ def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def options_from(kind: type[Options], node: CfgNode) -> Options:
+    """The dataclass `kind`, every field from the key of its name in upper case; lists as tuples."""
+    values = {field.name: node[field.name.upper()] for field in fields(kind)}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _merge_file(cfg: CfgNode, path: Path) -> None:

@@ -197,8 +197,7 @@ class Method(nn.Module):
     def _matched(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """fp32 logits and labels of one size, that of `loss_resolution`."""
         if self.options.loss_resolution == "output":
-            labels = F.interpolate(labels[:, None].float(), logits.shape[-2:], mode="nearest-exact")
-            return logits.float(), labels[:, 0].long()
+            return logits.float(), labels_at(labels, tuple(logits.shape[-2:]))
         return self.segmentor.upsample(logits, tuple(labels.shape[-2:])).float(), labels
 
     def record(self, name: str, value: Tensor | float) -> None:
@@ -209,3 +208,8 @@ class Method(nn.Module):
         """What was recorded since the last call."""
         records, self._records = self._records, {}
         return {name: value.item() for name, value in records.items()}
+
+
+def labels_at(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (N, H, W) at the nearest pixel of each cell's centre: (N, *size)."""
+    return F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()

@@ -16,6 +16,7 @@ from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.attention import discriminator_attention
+from shared.config import options_from
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
 from shared.errors import UserError
@@ -30,8 +31,8 @@ class DastOptions:
     corrector_weight: float = 0.01
     attention: bool = True
     reweight_corrector: bool = False
-    discoverer_channels: tuple[int, ...] = (256, 128, 64)
-    corrector_channels: tuple[int, ...] = (64, 128, 256, 512)
+    d_channels: tuple[int, ...] = (256, 128, 64)
+    c_channels: tuple[int, ...] = (64, 128, 256, 512)
 
     def __post_init__(self) -> None:
         for name in ("discoverer_weight", "corrector_weight"):
@@ -55,12 +56,12 @@ class Dast(Method):
         self.cut = attention_cut(segmentor)
         self.discoverer = ConvDiscriminator(
             segmentor.channels_at(self.cut),
-            self.dast.discoverer_channels,
+            self.dast.d_channels,
             kernel=3,
             stride=1,
             padding=1,
         )
-        self.corrector = ConvDiscriminator(segmentor.num_classes, self.dast.corrector_channels)
+        self.corrector = ConvDiscriminator(segmentor.num_classes, self.dast.c_channels)
 
     @classmethod
     def add_keys(cls, cfg: CfgNode) -> None:
@@ -74,14 +75,7 @@ class Dast(Method):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Dast":
-        dast = DastOptions(
-            discoverer_weight=cfg.DAST.DISCOVERER_WEIGHT,
-            corrector_weight=cfg.DAST.CORRECTOR_WEIGHT,
-            attention=cfg.DAST.ATTENTION,
-            reweight_corrector=cfg.DAST.REWEIGHT_CORRECTOR,
-            discoverer_channels=tuple(cfg.DAST.D_CHANNELS),
-            corrector_channels=tuple(cfg.DAST.C_CHANNELS),
-        )
+        dast = options_from(DastOptions, cfg.DAST)
         return cls(segmentor, ModelOptions.from_config(cfg), dast)
 
     def groups(self) -> dict[str, list[dict]]:

@@ -18,6 +18,7 @@ from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.pictures.constraints import draw_constraints
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.config import options_from
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
 
@@ -100,17 +101,7 @@ class FCNWild(Method):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "FCNWild":
-        wild = FCNWildOptions(
-            feature_stage=cfg.FCN_WILD.FEATURE_STAGE,
-            hidden=tuple(cfg.FCN_WILD.HIDDEN),
-            adversarial_weight=cfg.FCN_WILD.ADVERSARIAL_WEIGHT,
-            gate=cfg.FCN_WILD.GATE,
-            constrained_share=cfg.FCN_WILD.CONSTRAINED_SHARE,
-            constrained_weight=cfg.FCN_WILD.CONSTRAINED_WEIGHT,
-            slack_price=cfg.FCN_WILD.SLACK_PRICE,
-            large_class=cfg.FCN_WILD.LARGE_CLASS,
-            large_class_weight=cfg.FCN_WILD.LARGE_CLASS_WEIGHT,
-        )
+        wild = options_from(FCNWildOptions, cfg.FCN_WILD)
         return cls(segmentor, ModelOptions.from_config(cfg), wild)
 
     def observe_source(self, labels: Iterable[np.ndarray]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
@@ -20,10 +19,11 @@ from seg_adapt.losses.association import (
     kl_pixels,
 )
 from seg_adapt.losses.smoothing import adaptive_label_smoothing
-from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.methods.base import METHODS, Method, ModelOptions, labels_at
 from seg_adapt.models.segmentor import Outputs, Segmentor
 from seg_adapt.pictures.cycles import draw_cycles
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.config import options_from
 from shared.errors import UserError
 
 LEVELS = {
@@ -101,18 +101,7 @@ class Plca(Method):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Plca":
-        plca = PlcaOptions(
-            association=cfg.PLCA.ASSOCIATION,
-            association_weight=cfg.PLCA.ASSOCIATION_WEIGHT,
-            similarity=cfg.PLCA.SIMILARITY,
-            aggregation=cfg.PLCA.AGGREGATION,
-            aggregation_at_test=cfg.PLCA.AGGREGATION_AT_TEST,
-            alpha=cfg.PLCA.ALPHA,
-            smoothing_weight=cfg.PLCA.SMOOTHING_WEIGHT,
-            gamma=cfg.PLCA.GAMMA,
-            epsilon=cfg.PLCA.EPSILON,
-            block=cfg.PLCA.BLOCK,
-        )
+        plca = options_from(PlcaOptions, cfg.PLCA)
         return cls(segmentor, ModelOptions.from_config(cfg), plca)
 
     def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
@@ -146,7 +135,7 @@ class Plca(Method):
         """
         # Which pixel is the most similar one must not hang on bfloat16's three digits.
         with torch.autocast(labels.device.type, enabled=False):
-            labels = _labels_at(labels, _map_of(level, source).shape[-2:])
+            labels = labels_at(labels, tuple(_map_of(level, source).shape[-2:]))
             pairs = zip(
                 self._pixels(level, source),
                 self._pixels(level, target, aggregate=self.plca.aggregation),
@@ -228,11 +217,6 @@ class Plca(Method):
 
 def _map_of(level: str, outputs: Outputs) -> Tensor:
     return outputs.features if level == "features" else outputs.logits
-
-
-def _labels_at(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (N, H, W) at the nearest pixel of each cell's centre: (N, *size)."""
-    return F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()
 
 
 def _rows(maps: Tensor) -> list[Tensor]:

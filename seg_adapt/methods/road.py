@@ -12,6 +12,7 @@ from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.pictures.regions import draw_regions
 from seg_adapt.structures import Geometry, Losses, SourceBatch, TargetBatch
+from shared.config import options_from
 from shared.discriminators import RegionDiscriminators, region_index
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
@@ -92,17 +93,7 @@ class Road(Method):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Road":
-        road = RoadOptions(
-            distillation=cfg.ROAD.DISTILLATION,
-            distillation_weight=cfg.ROAD.DISTILLATION_WEIGHT,
-            spatial=cfg.ROAD.SPATIAL,
-            spatial_weight=cfg.ROAD.SPATIAL_WEIGHT,
-            lambda_on=cfg.ROAD.LAMBDA_ON,
-            regions=tuple(cfg.ROAD.REGIONS),
-            reduction=cfg.ROAD.REDUCTION,
-            hidden=cfg.ROAD.HIDDEN,
-            feature_stage=cfg.ROAD.FEATURE_STAGE,
-        )
+        road = options_from(RoadOptions, cfg.ROAD)
         options = ModelOptions.from_config(cfg)
         return cls(segmentor, options, road, pretrained=bool(cfg.MODEL.WEIGHTS))
 

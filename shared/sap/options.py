@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from fvcore.common.config import CfgNode
 
+from shared.config import options_from
 from shared.errors import UserError
 
 _CHOICES = {
@@ -77,5 +78,4 @@ def add_sap_keys(cfg: CfgNode, defaults: SapOptions) -> None:
 
 def sap_options(cfg: CfgNode) -> SapOptions:
     """The options that `cfg.SAP` holds; UserError naming the key of one that cannot be used."""
-    values = {field.name: cfg.SAP[field.name.upper()] for field in fields(SapOptions)}
-    return SapOptions(**values | {"levels": tuple(values["levels"])})
+    return options_from(SapOptions, cfg.SAP)

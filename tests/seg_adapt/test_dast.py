@@ -235,4 +235,4 @@ def test_wrong_options_name_the_key():
     with pytest.raises(UserError, match=r"DAST.CORRECTOR_WEIGHT is -1"):
         DastOptions(corrector_weight=-1)
     with pytest.raises(UserError, match="discriminator channels"):
-        dast(discoverer_channels=(0,))
+        dast(d_channels=(0,))
