@@ -22,10 +22,16 @@ _AT_LEAST = {
     "SOLVER.DISCRIMINATOR.LR": 0,
     "SOLVER.DISCRIMINATOR.WEIGHT_DECAY": 0,
     "SOURCE_STAGE.ITERATIONS": 0,
-    "SOURCE_STAGE.LR": 0,
+    **{
+        f"{node}.{key}": 0
+        for node in ("SOURCE_STAGE", "SELF_TRAINING")
+        for key in ("LR", "HORIZON", "WARMUP", "BACKBONE_LR_MULT", "HEAD_LR_MULT")
+    },
+    "SOLVER.BACKBONE_LR_MULT": 0,
+    "SOLVER.HEAD_LR_MULT": 0,
+    "SOLVER.BIAS_LR_MULT": 0,
     "SELF_TRAINING.ROUNDS": 0,
     "SELF_TRAINING.ITERATIONS": 1,
-    "SELF_TRAINING.LR": 0,
     "SELF_TRAINING.WEIGHT": 0,
     "SELECTION.INTERVAL": 1,
     "LOSS.LOVASZ_WEIGHT": 0,
@@ -37,7 +43,9 @@ _SCHEDULES = ("poly", "multi_step", "constant")
 _CHOICES = {
     "INPUT.INTERPOLATION": ("bicubic", "bilinear"),
     "SOLVER.SCHEDULE": _SCHEDULES,
+    "SOURCE_STAGE.TYPE": ("", "sgd", "adam"),
     "SOURCE_STAGE.SCHEDULE": ("", *_SCHEDULES),
+    "SELF_TRAINING.TYPE": ("", "sgd", "adam"),
     "SELF_TRAINING.SCHEDULE": ("", *_SCHEDULES),
     "SELF_TRAINING.BN": ("", "train", "frozen"),
     "SELECTION.METHOD": ("none", "fda"),

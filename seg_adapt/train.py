@@ -146,8 +146,7 @@ def configure(args: argparse.Namespace, method: str | None) -> CfgNode:
     cfg = load_config(defaults(), path, overrides)
     METHODS.get(cfg.METHOD)
     cfg.defrost()
-    name = "toy" if args.config_file is None else path.stem
-    cfg.OUTPUT = str(args.output or cfg.OUTPUT or Path("runs") / name / cfg.METHOD)
+    cfg.OUTPUT = str(args.output or cfg.OUTPUT or Path("runs") / path.stem / cfg.METHOD)
     cfg.freeze()
     return cfg
 

@@ -94,7 +94,7 @@ ROWS = [
     for config, table in re.findall(
         r"overrides of `(configs/\w+\.yaml)`(.*?)(?=overrides of|\n## |\Z)", METHODS_PAGE, re.S
     )
-    for overrides in re.findall(r"^\| [^|]+ \| `([A-Z][^`]+)` \| ", table, re.M)
+    for overrides in re.findall(r"^\| [^|]+ \| `([A-Z][^`]+)` \|", table, re.M)
 ]
 
 

@@ -127,6 +127,10 @@ class SlotDataset(Dataset):
         order = np.random.default_rng([self.seed, self.domain, 0, epoch])
         return self.records[order.permutation(len(self.records))[place]]
 
+    def generator(self, slot: int) -> np.random.Generator:
+        """Of the random choices of a sample's transform."""
+        return np.random.default_rng([self.seed, self.domain, 1, slot])
+
     def load(self, slot: int) -> Sample:
         record = self.record(slot)
         if self.resized is not None:
@@ -138,17 +142,8 @@ class SlotDataset(Dataset):
             image, labels, original = read_image(record.image), None, None
         if self.pseudo_labels is not None:
             labels = self._read_pseudo_labels(record)
-        generator = np.random.default_rng([self.seed, self.domain, 1, slot])
-        image, labels, geometry = self.transform(image, labels, generator, original)
+        image, labels, geometry = self.transform(image, labels, self.generator(slot), original)
         return Sample(self.domain, image, labels, geometry, record.name)
-
-    def labels(self, slot: int) -> np.ndarray:
-        """The source labels (H, W) uint8 of `load(slot)`, without reading its image."""
-        record = self.record(slot)
-        labels = remap(read_labels(record.label, self.dataset.encoding), self.table)
-        blank = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, *labels.shape)
-        generator = np.random.default_rng([self.seed, self.domain, 1, slot])
-        return self.transform(blank, labels, generator)[1].numpy()
 
     def _read_resized(
         self, record: SegmentationRecord
@@ -180,6 +175,30 @@ class SlotDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+class SlotLabels(Dataset):
+    """The labels (H, W) uint8 of a source's samples, one epoch, without reading its images."""
+
+    def __init__(self, source: SlotDataset) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def load(self, slot: int) -> np.ndarray:
+        source = self.source
+        record = source.record(slot)
+        labels = remap(read_labels(record.label, source.dataset.encoding), source.table)
+        blank = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, *labels.shape)
+        return source.transform(blank, labels, source.generator(slot))[1].numpy()
+
+    def __getitem__(self, slot: int) -> np.ndarray | UserError:
+        # Returned, not raised: a worker process would wrap it into a page of traceback.
+        try:
+            return self.load(slot)
+        except UserError as error:
+            return error
 
 
 def collate(samples: Sequence[Sample | UserError]) -> SourceBatch | TargetBatch | UserError:

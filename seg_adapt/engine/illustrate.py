@@ -54,7 +54,7 @@ def write_pictures(
     source: SlotDataset,
     target: SlotDataset | None,
     device: torch.device,
-    count: int = 2,
+    count: int,
 ) -> dict[str, np.ndarray]:
     """What the method shows of the first `count` training samples of each domain.
 

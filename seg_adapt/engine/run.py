@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seg_adapt.config import check
-from seg_adapt.data.dataset import check_sizes
+from seg_adapt.data.dataset import SlotLabels, check_sizes
 from seg_adapt.engine import toy
 from seg_adapt.engine.build import (
     dataset_root,
@@ -40,7 +41,6 @@ from shared.errors import UserError
 from shared.events import RunLog, describe_environment
 from shared.images import image_size
 from shared.own_data import resolve_label_space, resolve_segmentation
-from shared.processes import in_processes
 from shared.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -162,13 +162,27 @@ class Run:
 
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
-        slots = range(len(self.source))
-        labels = in_processes(self.source.labels, slots, max(self.cfg.DATA.WORKERS, 1))
-        yield from tqdm(labels, total=len(slots), desc="statistics of the source", leave=False)
+        loader = DataLoader(
+            SlotLabels(self.source), batch_size=None, num_workers=self.cfg.DATA.WORKERS
+        )
+        for labels in tqdm(
+            loader,
+            desc="statistics of the source",
+            leave=False,
+            disable=not distributed.is_main(),
+        ):
+            if isinstance(labels, UserError):
+                raise labels
+            yield labels
 
     def _batches(self, stage: StagePlan, iteration: int) -> Iterable[list[MicroBatch]]:
+        if iteration == stage.stop:
+            return []
+        if self.selection is not None and 0 < iteration == stage.start:
+            # The file of selected weights is this stage's from here on.
+            self._save()
         target = self.target
-        if stage.kind is Kind.SOURCE or (
+        if stage.kind is Kind.SOURCE_STAGE or (
             stage.kind is Kind.METHOD and not self.method.needs_target
         ):
             target = None
@@ -229,10 +243,7 @@ class Run:
         log.say(f"{stage.name}: goes on from iteration {iteration}, scored {100 * score:.2f}")
 
     def _after_stage(self, stage: StagePlan, log: RunLog) -> None:
-        if self.selection is not None:
-            self._choose(stage, log)
-            # The file of selected weights is the next stage's from here on.
-            self._save()
+        self._choose(stage, log)
         if self.cfg.TEST.STAGES and self.test is not None:
             self.evaluate(log, last=False, predictions=self._stage_predictions(stage))
 
@@ -273,8 +284,10 @@ class Run:
         return scores
 
     def _illustrate(self, log: RunLog | None) -> None:
+        # As many as training put into a batch: images of different sizes do not fit into one.
+        count = min(2, self.cfg.SOLVER.BATCH_SIZE)
         pictures = write_pictures(
-            self.folder / "pictures", self.method, self.source, self.target, self.device
+            self.folder / "pictures", self.method, self.source, self.target, self.device, count
         )
         if self.test is not None:
             count = self.cfg.TEST.PICTURES
@@ -292,7 +305,7 @@ class Run:
             columns[f"before ({self.baseline.name})"] = self.baseline / "predictions"
         for stage in self.trainer.stages[:-1]:
             folder = self._stage_predictions(stage)
-            shown = stage.kind is Kind.METHOD or (stage.kind is Kind.SOURCE and not columns)
+            shown = stage.kind is Kind.METHOD or (stage.kind is Kind.SOURCE_STAGE and not columns)
             if shown and folder.is_dir():
                 columns[f"{self.cfg.METHOD}: {stage.name}"] = folder
         return columns | {self.cfg.METHOD: self.predictions}

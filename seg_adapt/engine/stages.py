@@ -15,7 +15,7 @@ from shared.errors import UserError
 class Kind(Enum):
     """Whose stage it is."""
 
-    SOURCE = "source"
+    SOURCE_STAGE = "source"
     METHOD = "method"
     SELF_TRAINING = "self_training"
 
@@ -51,7 +51,7 @@ class StagePlan:
         self, method: Method, source: SourceBatch, target: TargetBatch | None
     ) -> Iterator[tuple[str, Losses]]:
         """The phases of one iteration in this stage, as `Method.steps` yields them."""
-        if self.kind is Kind.SOURCE:
+        if self.kind is Kind.SOURCE_STAGE:
             outputs = method.segmentor.outputs(source.images)
             yield "model", method.supervised(outputs, source.labels)
             return
@@ -86,7 +86,7 @@ def plan_stages(cfg: CfgNode, method: Method) -> list[StagePlan]:
     if cfg.SOURCE_STAGE.ITERATIONS:
         solver = _solver(cfg.SOLVER, cfg.SOURCE_STAGE)
         first = own[0].name
-        add("source", Kind.SOURCE, cfg.SOURCE_STAGE.ITERATIONS, solver, method_stage=first)
+        add("source", Kind.SOURCE_STAGE, cfg.SOURCE_STAGE.ITERATIONS, solver, method_stage=first)
     for stage in own:
         add(stage.name, Kind.METHOD, stage.iterations, cfg.SOLVER, method_stage=stage.name)
     again = cfg.SELF_TRAINING

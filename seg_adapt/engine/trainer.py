@@ -10,7 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from seg_adapt.engine.optimizers import build_optimizers, rate_factor, set_rates
-from seg_adapt.engine.stages import StagePlan, plan_stages
+from seg_adapt.engine.stages import Kind, StagePlan, plan_stages
 from seg_adapt.methods.base import Method
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared import distributed
@@ -156,12 +156,18 @@ class Trainer:
             shown = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
             raise UserError(
                 f"the loss is not finite at iteration {self.iteration + 1} ({shown}): "
-                f"lower SOLVER.{group.upper()}.LR or lengthen SOLVER.WARMUP, and --resume from the "
+                f"lower {self._rate_key(group)} or lengthen the warm-up, and --resume from the "
                 "last checkpoint"
             )
         if total.requires_grad:
             share = 1.0 / self.stage.solver.ACCUMULATE
             (total * share).backward(inputs=self.parameters[group])
+
+    def _rate_key(self, group: str) -> str:
+        """The key that sets the group's rate in this stage."""
+        if group == "model" and self.stage.kind is not Kind.METHOD:
+            return f"{self.stage.kind.name}.LR"
+        return f"SOLVER.{group.upper()}.LR"
 
     def _reseed(self, index: int, phase: int) -> None:
         sequence = np.random.SeedSequence([self.seed, self.iteration, index, phase])

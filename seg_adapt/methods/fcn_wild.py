@@ -49,6 +49,14 @@ class FCNWildOptions:
         for key, value in shares.items():
             if not 0 <= value <= 1:
                 raise UserError(f"FCN_WILD.{key} is {value}, expected a share, 0 to 1")
+        weights = {
+            "ADVERSARIAL_WEIGHT": self.adversarial_weight,
+            "CONSTRAINED_WEIGHT": self.constrained_weight,
+            "LARGE_CLASS_WEIGHT": self.large_class_weight,
+        }
+        for key, value in weights.items():
+            if value < 0:
+                raise UserError(f"FCN_WILD.{key} is {value}, expected at least 0")
         if self.slack_price <= 0:
             raise UserError(f"FCN_WILD.SLACK_PRICE is {self.slack_price}, expected more than 0")
         if any(type(count) is not int or count < 1 for count in self.hidden):

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from seg_adapt.data.dataset import SlotDataset, collate, pseudo_label_path, read_pair
+from seg_adapt.data.dataset import SlotDataset, SlotLabels, collate, pseudo_label_path, read_pair
 from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform, resize_image
 from seg_adapt.structures import TargetBatch
@@ -71,7 +71,7 @@ def test_source_and_target_draw_from_separate_streams(toy_root):
 def test_labels_alone_are_those_of_the_sample(toy_root):
     source = dataset(toy_root, "toy_game", Domain.SOURCE)
     for slot in range(len(source)):
-        assert torch.equal(torch.from_numpy(source.labels(slot)), source.load(slot).labels)
+        assert torch.equal(torch.from_numpy(SlotLabels(source)[slot]), source.load(slot).labels)
 
 
 def test_the_target_has_no_label_anywhere(toy_root):

@@ -35,7 +35,7 @@ def test_stages_cover_the_run_without_gaps():
         ("self_training_1", 7, 9),
         ("self_training_2", 9, 11),
     ]
-    assert [s.kind for s in stages] == [Kind.SOURCE, Kind.METHOD, *[Kind.SELF_TRAINING] * 2]
+    assert [s.kind for s in stages] == [Kind.SOURCE_STAGE, Kind.METHOD, *[Kind.SELF_TRAINING] * 2]
     assert [s.name for s in plan()] == ["train"]
 
 
