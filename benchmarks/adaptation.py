@@ -63,7 +63,7 @@ def command(row: Row, seed: int, folder: Path) -> list[str]:
     """What is run, relative to the repository."""
     return [
         *("seg_adapt/train.py", "--method", row.method, "--output", str(folder), "--resume"),
-        *("SEED", str(seed), "DATA.WORKERS", "0", *row.overrides),
+        *("SEED", str(seed), "DATA.WORKERS", "0", "TEST.OFFICIAL", "False", *row.overrides),
     ]
 
 
