@@ -85,6 +85,7 @@ def run(row: Row, seed: int, runs: Path, results: Path = RESULTS) -> None:
             stderr=subprocess.STDOUT,
         )
         _, status, usage = os.wait4(process.pid, 0)
+    seconds = _add_seconds(folder / "cpu_seconds", usage.ru_utime + usage.ru_stime)
     if status:
         raise SystemExit(f"{row.name}, seed {seed}, failed: see {folder / 'log.txt'}")
     scored = [event for event in read_metrics(folder) if event["kind"] == "eval"]
@@ -95,7 +96,7 @@ def run(row: Row, seed: int, runs: Path, results: Path = RESULTS) -> None:
         "command": " ".join(["python", *arguments]).replace(str(folder), f"runs/{row.name}"),
         "revision": environment["revision"],
         "dirty": environment["dirty"],
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "cpu_seconds": round(seconds, 1),
         "peak_memory_mb": round(usage.ru_maxrss / 1024),
         "stages": {event["stage"]: event["miou"] for event in scored},
         "iterations": scored[-1]["iteration"],
@@ -120,6 +121,13 @@ def settings(folder: Path) -> dict:
         for key, value in stored.items()
         if plain.get(key) != value and key not in _PLACES
     }
+
+
+def _add_seconds(path: Path, seconds: float) -> float:
+    """What a run took so far, with the processes that were interrupted."""
+    before = float(path.read_text()) if path.is_file() else 0.0
+    write_atomically(path, str(before + seconds).encode())
+    return before + seconds
 
 
 def _write(path: Path, result: dict) -> None:

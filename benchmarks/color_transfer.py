@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seg_adapt.engine.build import dataset_root, test_size
+from seg_adapt.engine.build import dataset_root, network_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.engine.evaluate import evaluate
 from shared.images import read_image, write_png
@@ -77,7 +77,7 @@ def score_transferred(checkpoint: Path, transfer: str) -> float:
             method,
             replace(test, records=tuple(records)),
             space,
-            resize=test_size(cfg),
+            resize=network_size(cfg, "TEST"),
             interpolation=cfg.INPUT.INTERPOLATION,
             device=device,
             predictions=Path(folder) / "predictions",

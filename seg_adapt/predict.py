@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from seg_adapt.engine.build import test_size
+from seg_adapt.engine.build import network_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
@@ -62,7 +62,7 @@ class Predictor:
             method,
             space,
             device,
-            resize or test_size(cfg),
+            resize or network_size(cfg, "TEST"),
             cfg.INPUT.INTERPOLATION,
             Windows.from_config(cfg),
         )

@@ -100,7 +100,8 @@ def _main(args: argparse.Namespace) -> None:
         run_.resume(required=args.eval_only)
     scores = run_.evaluate() if args.eval_only else run_.train()
     if distributed.is_main():
-        print(summary(scores, cfg.METHOD, folder, baseline))
+        chosen = "last checkpoint" if cfg.SELECTION.METHOD == "none" else "selected checkpoint"
+        print(summary(scores, cfg.METHOD, folder, baseline, chosen))
 
 
 def _check_writable(folder: Path) -> None:
@@ -209,19 +210,20 @@ def _settings(run_folder: Path) -> dict[str, object]:
     return flatten(CfgNode(yaml.safe_load(path.read_text()))) if path.is_file() else {}
 
 
-def summary(scores: dict, method: str, folder: Path, baseline: Path | None) -> str:
+def summary(
+    scores: dict, method: str, folder: Path, baseline: Path | None, chosen: str = "last checkpoint"
+) -> str:
     """One line a result: mIoU by our count and by the official script, and the baseline's.
 
     Args:
         scores: empty where nothing was scored.
+        chosen: which snapshot was scored.
     """
 
     def line(name: str, result: dict) -> str:
         official = result.get("official")
         by_script = f", official script {official['miou']:.2f}" if official else ""
-        return (
-            f"{name}: mIoU {result['miou']:.2f}{by_script} ({result['dataset']}, last checkpoint)"
-        )
+        return f"{name}: mIoU {result['miou']:.2f}{by_script} ({result['dataset']}, {chosen})"
 
     lines = []
     if baseline is not None:

@@ -73,7 +73,7 @@ def build(cfg):
         assert cfg.DATA[key] in SEGMENTATION or (key == "TEST" and not cfg.DATA.TEST)
     for domain in Domain:
         transform_from_config(cfg, domain)
-    build_module.test_size(cfg)
+    build_module.network_size(cfg, "TEST")
     Windows.from_config(cfg)
     # Full networks, without their memory.
     with torch.device("meta"):

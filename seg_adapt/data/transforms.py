@@ -11,8 +11,7 @@ from torchvision.transforms.v2 import functional as v2
 
 from seg_adapt.structures import Geometry
 from shared.errors import UserError
-
-IGNORE = 255
+from shared.label_maps import IGNORE
 
 
 def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:

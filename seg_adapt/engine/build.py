@@ -72,15 +72,13 @@ def transform_from_config(cfg: CfgNode, domain: Domain) -> JointTransform:
     )
 
 
-def test_size(cfg: CfgNode) -> tuple[int, int] | None:
-    """(height, width) that test images are brought to; None keeps their own."""
-    size = _size(cfg.INPUT.TEST.RESIZE, "INPUT.TEST.RESIZE")
-    return size and (size[1], size[0])
+def network_size(cfg: CfgNode, part: str) -> tuple[int, int] | None:
+    """(height, width) that images are brought to whole; None keeps their own.
 
-
-def target_size(cfg: CfgNode) -> tuple[int, int] | None:
-    """(height, width) that target images are brought to for pseudo-labels; None: their own."""
-    size = _size(cfg.INPUT.TARGET.RESIZE, "INPUT.TARGET.RESIZE")
+    Args:
+        part: TEST, or TARGET for pseudo-labels.
+    """
+    size = _size(cfg.INPUT[part].RESIZE, f"INPUT.{part}.RESIZE")
     return size and (size[1], size[0])
 
 
@@ -120,7 +118,7 @@ def selection_from_config(
         target.dataset,
         space,
         betas=cfg.SELECTION.BETAS,
-        resize=test_size(cfg),
+        resize=network_size(cfg, "TEST"),
         interpolation=cfg.INPUT.INTERPOLATION,
         seed=cfg.SEED,
     )

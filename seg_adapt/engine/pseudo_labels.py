@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from seg_adapt.data.dataset import pseudo_label_path
-from seg_adapt.data.transforms import IGNORE, resize_image
+from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.evaluate import evaluating
 from seg_adapt.evaluation.inference import Windows, window_probabilities
 from seg_adapt.methods.base import Method
@@ -24,6 +24,7 @@ from shared.catalog import SegmentationDataset, SegmentationRecord
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.images import read_image, write_png
+from shared.label_maps import IGNORE
 
 BINS = 2**14
 

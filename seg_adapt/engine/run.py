@@ -19,12 +19,11 @@ from seg_adapt.engine.build import (
     device_of,
     loader_from_config,
     method_from_config,
+    network_size,
     segmentor_from_config,
     selection_from_config,
     source_dataset,
     target_dataset,
-    target_size,
-    test_size,
 )
 from seg_adapt.engine.checkpoint import resume_run, save_run
 from seg_adapt.engine.illustrate import write_panels, write_pictures
@@ -58,7 +57,7 @@ class Run:
 
     def __init__(self, cfg: CfgNode, folder: Path, *, baseline: Path | None = None) -> None:
         check(cfg)
-        test_size(cfg)
+        network_size(cfg, "TEST")
         self.windows = Windows.from_config(cfg)
         self.cfg = cfg
         self.folder = folder
@@ -204,7 +203,7 @@ class Run:
             self.method,
             self.target.dataset,
             folder,
-            resize=target_size(self.cfg),
+            resize=network_size(self.cfg, "TARGET"),
             interpolation=self.cfg.INPUT.INTERPOLATION,
             device=self.device,
             quantile=stage.quantile,

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from seg_adapt.engine.build import test_size
+from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluate
 from seg_adapt.evaluation.cityscapes import run_official
 from seg_adapt.evaluation.inference import Windows
@@ -28,7 +28,7 @@ def score(
         method,
         test,
         space,
-        resize=test_size(cfg),
+        resize=network_size(cfg, "TEST"),
         interpolation=cfg.INPUT.INTERPOLATION,
         windows=windows,
         device=device,

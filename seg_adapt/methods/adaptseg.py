@@ -4,7 +4,6 @@ Segmentation", CVPR 2018. Equations are those of the paper's §3 and §4."""
 from collections.abc import Iterator, Sequence
 
 from fvcore.common.config import CfgNode
-from torch import Tensor
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
@@ -56,22 +55,18 @@ class AdaptSeg(Method):
         )
 
     def groups(self) -> dict[str, list[dict]]:
-        discriminator = {
-            "params": list(self.discriminator.parameters()),
-            "lr_mult": 1.0,
-            "weight_decay_mult": 1.0,
-        }
-        return {"model": self.segmentor_groups(), "discriminator": [discriminator]}
+        discriminators = self.new_groups([self.discriminator], lr_mult=1.0)
+        return {"model": self.segmentor_groups(), "discriminator": discriminators}
 
     def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
         outputs = self.segmentor.outputs(source.images)
         yield "model", self.supervised(outputs, source.labels)
-        source_output = self._output(outputs.logits.detach(), source)
+        source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
 
         target_logits = self.segmentor(target.images)
         self.expose_target_logits(target_logits)
-        target_output = self._output(target_logits, target)
+        target_output = self.output_map(target_logits, target)
         fooled = self.domain_loss(self.discriminator(target_output), Domain.SOURCE)
         yield "model", {"adversarial": self.adversarial_weight * fooled}
         target_output = target_output.detach()
@@ -86,7 +81,3 @@ class AdaptSeg(Method):
         self.record(
             "accuracy/domain", domain_accuracy(source_logits, target_logits, self.threshold)
         )
-
-    def _output(self, logits: Tensor, batch: SourceBatch | TargetBatch) -> Tensor:
-        """Softmax of the logits upsampled to the images: what the discriminator sees (§3.1)."""
-        return self.segmentor.upsample(logits, tuple(batch.images.shape[-2:])).softmax(dim=1)

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from seg_adapt.data.transforms import IGNORE
 from seg_adapt.losses.lovasz import lovasz_softmax
 from seg_adapt.models.segmentor import Outputs, Segmentor
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from shared.label_maps import IGNORE
 from shared.registry import Registry
 
 METHODS: Registry[type["Method"]] = Registry("method")
@@ -124,11 +124,16 @@ class Method(nn.Module):
             bias_decay=self.options.bias_decay,
         )
 
-    def new_groups(self, modules: list[nn.Module]) -> list[dict]:
+    def new_groups(self, modules: list[nn.Module], lr_mult: float | None = None) -> list[dict]:
+        """Parameter groups of modules beside the segmentor.
+
+        Args:
+            lr_mult: None: that of new layers.
+        """
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         if not parameters:
             return []
-        lr_mult = self.options.head_lr_mult
+        lr_mult = self.options.head_lr_mult if lr_mult is None else lr_mult
         return [{"params": parameters, "lr_mult": lr_mult, "weight_decay_mult": 1.0}]
 
     def steps(
@@ -193,6 +198,14 @@ class Method(nn.Module):
         logits, labels = self._matched(logits, labels)
         total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
         return total / (labels != IGNORE).sum().clamp(min=1)
+
+    def output_map(self, logits: Tensor, batch: SourceBatch | TargetBatch) -> Tensor:
+        """Class probabilities (N, C, H, W) at the images' size: what output-space adversaries see.
+
+        Args:
+            logits: (N, C, h, w) of the batch.
+        """
+        return self.segmentor.upsample(logits, tuple(batch.images.shape[-2:])).softmax(dim=1)
 
     def _matched(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """fp32 logits and labels of one size, that of `loss_resolution`."""

@@ -79,18 +79,14 @@ class Dast(Method):
         return cls(segmentor, ModelOptions.from_config(cfg), dast)
 
     def groups(self) -> dict[str, list[dict]]:
-        discriminators = {
-            "params": [*self.discoverer.parameters(), *self.corrector.parameters()],
-            "lr_mult": 1.0,
-            "weight_decay_mult": 1.0,
-        }
-        return {"model": self.segmentor_groups(), "discriminator": [discriminators]}
+        discriminators = self.new_groups([self.discoverer, self.corrector], lr_mult=1.0)
+        return {"model": self.segmentor_groups(), "discriminator": discriminators}
 
     def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
         outputs = self.segmentor.outputs(source.images, self.cut)
         yield "model", self.supervised(outputs, source.labels)
         source_features = outputs.features.detach()
-        source_output = self._output(outputs.logits.detach(), source)
+        source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
 
         features = self.segmentor.run(target.images, until=self.cut)
@@ -100,7 +96,7 @@ class Dast(Method):
             attended = features
         target_logits = self.segmentor.run(attended, after=self.cut)
         self.expose_target_logits(target_logits)
-        target_output = self._output(target_logits, target)
+        target_output = self.output_map(target_logits, target)
         corrected = self.corrector(target_output)
         weights = attention.detach() if self.dast.reweight_corrector else None
         yield (
@@ -122,10 +118,6 @@ class Dast(Method):
                 "corrector": self._tell_apart("corrector", source_output, target_output),
             },
         )
-
-    def _output(self, logits: Tensor, batch: SourceBatch | TargetBatch) -> Tensor:
-        """Softmax of the logits upsampled to the images: what the corrector sees."""
-        return self.segmentor.upsample(logits, tuple(batch.images.shape[-2:])).softmax(dim=1)
 
     def _tell_apart(self, name: str, source: Tensor, target: Tensor) -> Tensor:
         """The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code."""

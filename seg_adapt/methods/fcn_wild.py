@@ -12,7 +12,6 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from seg_adapt.data.transforms import IGNORE
 from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
@@ -21,6 +20,7 @@ from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.config import options_from
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
+from shared.label_maps import IGNORE
 
 GLOBAL_ALIGNMENT = "global_alignment"
 CONSTRAINED = "constrained"
@@ -130,9 +130,8 @@ class FCNWild(Method):
         self.constrained = stage == CONSTRAINED
 
     def groups(self) -> dict[str, list[dict]]:
-        parameters = list(self.discriminator.parameters())
-        discriminator = {"params": parameters, "lr_mult": 1.0, "weight_decay_mult": 1.0}
-        return {"model": self.segmentor_groups(), "discriminator": [discriminator]}
+        discriminators = self.new_groups([self.discriminator], lr_mult=1.0)
+        return {"model": self.segmentor_groups(), "discriminator": discriminators}
 
     def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
         # ½(L_D + L_Dinv) of Eq. 7 is a sum over domains: one graph at a time.

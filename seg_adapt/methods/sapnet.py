@@ -56,12 +56,8 @@ class SapNet(Method):
 
     def groups(self) -> dict[str, list[dict]]:
         # One optimizer: the reversed gradient reaches both players in a single backward.
-        discriminator = {
-            "params": list(self.discriminator.parameters()),
-            "lr_mult": self.sap.lr_mult,
-            "weight_decay_mult": 1.0,
-        }
-        return {"model": [*self.segmentor_groups(), discriminator]}
+        pyramid = self.new_groups([self.discriminator], lr_mult=self.sap.lr_mult)
+        return {"model": self.segmentor_groups() + pyramid}
 
     def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)

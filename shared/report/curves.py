@@ -77,6 +77,10 @@ def _quality(comparison: Comparison) -> str:
     if comparison.before is not None:
         series.insert(0, _evaluations(baseline, dataset, "baseline"))
         labels.insert(0, _label(baseline, "baseline"))
+    if run.selections:
+        # What chose the snapshots, beside what it could not see.
+        series.insert(0, _scores(run.selections, "selection score", "selection"))
+        labels.append('<span class="label"><i class="selection"></i>chooses, without labels</span>')
     chart = line_chart(
         series, title="mIoU over iterations", y_label="mIoU (%)", stages=run.stages()
     )
@@ -89,8 +93,12 @@ def _label(run: Run, style: str) -> str:
 
 def _evaluations(run: Run, dataset: str | None, style: str) -> Series:
     records = [r for r in run.evaluations if r.get("dataset") == dataset]
+    return _scores(records, f"{run.method} mIoU", style)
+
+
+def _scores(records: list[Record], name: str, style: str) -> Series:
     y = [math.nan if miou_of(r) is None else miou_of(r) for r in records]
-    return Series(f"{run.method} mIoU", [r["iteration"] for r in records], y, style, markers=True)
+    return Series(name, [r["iteration"] for r in records], y, style, markers=True)
 
 
 def _figure(name: str, note: str, chart: str) -> str:

@@ -24,6 +24,7 @@ class Run:
     environment: Record = field(default_factory=dict)
     train: list[Record] = field(default_factory=list)
     evaluations: list[Record] = field(default_factory=list)
+    selections: list[Record] = field(default_factory=list)
     oracles: list[Record] = field(default_factory=list)
     panels: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -158,6 +159,8 @@ def _read_metrics(run: Run) -> None:
         elif record.get("kind") == "eval":
             oracle = record.get("selection") == "oracle"
             _append(run.oracles if oracle else run.evaluations, record, "dataset")
+        elif record.get("kind") == "selection":
+            _append(run.selections, record)
     if not run.evaluations:
         run.warnings.append("no evaluation yet")
     if not run.train:

@@ -77,6 +77,7 @@ tr.mean .muted { font-weight: 400; }
 .label i { display: inline-block; width: 14px; height: 3px; margin-right: 5px;
   vertical-align: middle; }
 .label .this { background: var(--this); } .label .baseline { background: var(--baseline); }
+.label .selection { background: var(--gain); }
 .key .track { display: inline-block; width: 14px; background: none; border: 0;
   vertical-align: middle; height: 12px; margin-right: 4px; }
 .key .track i { left: 50%; } .key .track b { left: 0; width: 100%; }
@@ -94,6 +95,7 @@ svg .reference { stroke: var(--muted); stroke-width: 1; stroke-dasharray: 4 3; f
 svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
 svg .raw { fill: none; stroke-width: 0.8; opacity: 0.4; }
 svg path.this { stroke: var(--this); } svg path.baseline { stroke: var(--baseline); }
+svg path.selection { stroke: var(--gain); } svg .dot.selection { fill: var(--gain); }
 svg .dot { stroke: var(--surface); stroke-width: 1; }
 svg .dot.this { fill: var(--this); } svg .dot.baseline { fill: var(--baseline); }
 

@@ -1,0 +1,102 @@
+"""The official Cityscapes instance scores: the script itself against its matching in processes.
+
+Both read the same prediction files. The script's start and its reading of the ground truth are part
+of its time; so is the start of the processes of ours.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling
+
+from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
+from det_adapt.structures import Detections
+from shared.catalog import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
+from shared.toy.layouts import make_toy
+
+
+def predictions(record: DetectionRecord, count: int, seed: int) -> Detections:
+    """True masks of the frame, moved by up to eight pixels, with random scores."""
+    rng = np.random.default_rng(seed)
+    ids = read_instance_ids(record.instances)
+    masks = np.zeros((count, *ids.shape), bool)
+    classes = np.zeros(count, np.int64)
+    for i in range(count if record.annotations else 0):
+        thing = record.annotations[i % len(record.annotations)]
+        masks[i] = np.roll(ids == thing.instance, rng.integers(-8, 9, 2), (0, 1))
+        classes[i] = CITYSCAPES_THINGS.index(thing.category)
+    return Detections(
+        torch.zeros(count, 4),
+        torch.from_numpy(rng.random(count).astype(np.float32)).sort(descending=True).values,
+        torch.from_numpy(classes),
+        torch.from_numpy(masks),
+    )
+
+
+def run_script(folder: Path, root: Path, found: Path) -> tuple[float, dict]:
+    """Seconds, and the result; the script's copy keeps its cache in `folder`."""
+    folder.mkdir()
+    script = shutil.copy(evalInstanceLevelSemanticLabeling.__file__, folder)
+    paths = {"CITYSCAPES_DATASET": str(root), "CITYSCAPES_RESULTS": str(found)}
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, script],
+        cwd=folder,
+        env=os.environ | paths,
+        check=True,
+        capture_output=True,
+    )
+    seconds = time.perf_counter() - start
+    return seconds, json.loads((root / "evaluationResults" / RESULT).read_text())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--predictions", type=int, default=30, help="in a frame")
+    parser.add_argument("--size", type=int, nargs=2, default=(1024, 2048), help="height, width")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        height, width = args.size
+        frames = {"count": 1, "val_count": args.frames, "height": height, "width": width}
+        make_toy(folder, ["cityscapes"], **frames, workers=0, progress=False)
+        data = load_detection("toy_cityscapes_det_val", folder, labelled=True)
+        found = folder / "found"
+        writing = CityscapesEvaluation(data, found)
+        seconds = 0.0
+        for i, record in enumerate(data.records):
+            detections = predictions(record, args.predictions, i)
+            start = time.perf_counter()
+            writing.update(record.name, detections)
+            seconds += time.perf_counter() - start
+        print(f"{args.frames} frames of {width}×{height}, {args.predictions} predictions in each")
+        print(f"  writing the predictions     {seconds:7.1f} s")
+        seconds, expected = run_script(folder / "script", data.official_root, found)
+        print(f"  official script             {seconds:7.1f} s", flush=True)
+        truths = [record.instances for record in data.records]
+        texts = [found / f"{record.name}.txt" for record in data.records]
+        for workers in args.workers:
+            start = time.perf_counter()
+            result = score_files(truths, texts, found, workers)
+            seconds = time.perf_counter() - start
+            equal = json.dumps(result, sort_keys=True) == json.dumps(expected, sort_keys=True)
+            said = "equal" if equal else "DIFFERENT"
+            print(f"  ours, {workers:2} processes          {seconds:7.1f} s, {said}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
