@@ -56,6 +56,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="RUN",
         help=f"run to compare with; default: the {BASELINE_METHOD} run beside the output",
     )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="another run whose predictions the panels show; can be repeated",
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="score the last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="build all, check the data, stop")
@@ -81,6 +89,9 @@ def _main(args: argparse.Namespace) -> None:
     cfg = configure(args, args.method)
     folder = Path(cfg.OUTPUT)
     baseline = _baseline(args, cfg)
+    for other in args.compare:
+        if not (other / "predictions").is_dir():
+            raise MissingFileError(f"no predictions in '{other}' to compare with (--compare)")
     training = not (args.eval_only or args.dry_run)
     if training and not args.resume and (folder / "checkpoints").exists():
         raise UserError(
@@ -91,7 +102,7 @@ def _main(args: argparse.Namespace) -> None:
     toy = args.config_file is None
     if toy and training and baseline is None and cfg.METHOD != BASELINE_METHOD:
         baseline = _train_baseline(cfg, folder.with_name(BASELINE_METHOD))
-    run_ = Run(cfg, folder, baseline=baseline)
+    run_ = Run(cfg, folder, baseline=baseline, compared=args.compare)
     if args.dry_run:
         run_.check()
         print("dry run: model, weights and data are in order; nothing was trained")

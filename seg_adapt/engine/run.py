@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from seg_adapt.engine.build import (
     target_dataset,
 )
 from seg_adapt.engine.checkpoint import resume_run, save_run
-from seg_adapt.engine.illustrate import write_panels, write_pictures
+from seg_adapt.engine.illustrate import Album
 from seg_adapt.engine.progress import Progress, peak_memory
 from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
 from seg_adapt.engine.scoring import score, score_officially
@@ -53,9 +53,17 @@ class Run:
 
     Args:
         baseline: folder of the run to compare with; its predictions are the "before" pictures.
+        compared: folders of other runs whose predictions the panels show.
     """
 
-    def __init__(self, cfg: CfgNode, folder: Path, *, baseline: Path | None = None) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        folder: Path,
+        *,
+        baseline: Path | None = None,
+        compared: Sequence[Path] = (),
+    ) -> None:
         check(cfg)
         network_size(cfg, "TEST")
         self.windows = Windows.from_config(cfg)
@@ -73,6 +81,9 @@ class Run:
         self.test = None
         if cfg.DATA.TEST:
             self.test = resolve_segmentation(cfg.DATA.TEST, root, space=self.space, labelled=True)
+        self.album = Album(
+            folder, cfg, self.space, self.test, self.device, baseline=baseline, compared=compared
+        )
         self.method = self._build_method()
         self.source = source_dataset(cfg, self.space)
         choosing = cfg.SELECTION.METHOD != "none"
@@ -102,10 +113,6 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoints" / "last.pt"
-
-    @property
-    def predictions(self) -> Path:
-        return self.folder / "predictions"
 
     def resume(self, *, required: bool = False) -> None:
         """Continues from the folder's last checkpoint; from the start where there is none.
@@ -244,10 +251,13 @@ class Run:
     def _after_stage(self, stage: StagePlan, log: RunLog) -> None:
         self._choose(stage, log)
         if self.cfg.TEST.STAGES and self.test is not None:
-            self.evaluate(log, last=False, predictions=self._stage_predictions(stage))
+            self.evaluate(log, last=False, predictions=self.album.stage_predictions(stage))
 
-    def _stage_predictions(self, stage: StagePlan) -> Path:
-        return self.folder / f"predictions_{stage.name}"
+    def _illustrate(self, log: RunLog | None) -> None:
+        pictures = self.album.write(self.method, self.source, self.target, self.trainer.stages)
+        for name, picture in pictures.items():
+            if log is not None:
+                log.image(name, picture, self.trainer.iteration)
 
     def evaluate(
         self, log: RunLog | None = None, *, last: bool = True, predictions: Path | None = None
@@ -255,11 +265,11 @@ class Run:
         """Scores the method as it is; the last time with the official script and a report.
 
         Args:
-            predictions: folder for the predictions; None: `self.predictions`.
+            predictions: folder for the predictions; None: that of the run's end.
         """
         if self.test is None:
             raise UserError("DATA.TEST is empty: name a labelled dataset to score")
-        folder = predictions or self.predictions
+        folder = predictions or self.album.predictions
         scores = score(
             self.cfg, self.method, self.test, self.space, folder, self.device, self.windows
         )
@@ -281,33 +291,6 @@ class Run:
             self._illustrate(log)
             write_report(self.folder, baseline=self.baseline)
         return scores
-
-    def _illustrate(self, log: RunLog | None) -> None:
-        # As many as training put into a batch: images of different sizes do not fit into one.
-        count = min(2, self.cfg.SOLVER.BATCH_SIZE)
-        pictures = write_pictures(
-            self.folder / "pictures", self.method, self.source, self.target, self.device, count
-        )
-        if self.test is not None:
-            count = self.cfg.TEST.PICTURES
-            pictures |= write_panels(
-                self.folder / "panels", self.test, self.space, self._columns(), count
-            )
-        for name, picture in pictures.items():
-            if log is not None:
-                log.image(name, picture, self.trainer.iteration)
-
-    def _columns(self) -> dict[str, Path]:
-        """Title to folder of the predictions that a panel shows side by side."""
-        columns = {}
-        if self.baseline is not None and (self.baseline / "predictions").is_dir():
-            columns[f"before ({self.baseline.name})"] = self.baseline / "predictions"
-        for stage in self.trainer.stages[:-1]:
-            folder = self._stage_predictions(stage)
-            shown = stage.kind is Kind.METHOD or (stage.kind is Kind.SOURCE_STAGE and not columns)
-            if shown and folder.is_dir():
-                columns[f"{self.cfg.METHOD}: {stage.name}"] = folder
-        return columns | {self.cfg.METHOD: self.predictions}
 
     def _save(self) -> None:
         if distributed.is_main():

@@ -157,6 +157,17 @@ class Method(nn.Module):
         """
         return {}
 
+    def columns(self, images: Tensor) -> dict[str, list[np.ndarray]]:
+        """What the paper's figures show of every test image beside predictions, by title.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB.
+
+        Returns:
+            N RGB uint8 (h, w, 3) pictures per title; in evaluation mode and without gradients.
+        """
+        return {}
+
     def expose_target_logits(self, logits: Tensor) -> None:
         """Offers the target logits of the phase that is yielded next, for self-training.
 

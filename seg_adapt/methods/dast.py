@@ -20,7 +20,6 @@ from shared.config import options_from
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
 from shared.errors import UserError
-from shared.visualize import panel
 
 
 @dataclass(frozen=True)
@@ -135,23 +134,22 @@ class Dast(Method):
             features, _ = discriminator_attention(features, self.discoverer(features))
         return self.segmentor.run(features, after=self.cut)
 
-    def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
-        """Fig. 3 (a) and (b): target images beside the attention α.
+    def columns(self, images: Tensor) -> dict[str, list[np.ndarray]]:
+        """Fig. 3 (b): the attention α.
 
         The colours span each image's 20th to 99th percentile: the discoverer's padding lowers α
         along the border, which would otherwise take up the whole scale.
         """
-        features = self.segmentor.run(target.images, until=self.cut)
+        features = self.segmentor.run(images, until=self.cut)
         _, attention = discriminator_attention(features, self.discoverer(features))
-        attention = self.segmentor.upsample(attention.float(), tuple(target.images.shape[-2:]))
-        rows = []
-        for image, alpha in zip(target.images.cpu(), attention[:, 0].cpu().numpy(), strict=True):
+        attention = self.segmentor.upsample(attention.float(), tuple(images.shape[-2:]))
+        heats = []
+        for alpha in attention[:, 0].cpu().numpy():
             low, high = np.percentile(alpha, (20, 99))
             share = np.clip((alpha - low) / max(high - low, 1e-6), 0, 1)
             heat = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_TURBO)
-            tiles = [image.permute(1, 2, 0).numpy(), cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)]
-            rows.append(panel(tiles, ["input", f"attention {low:.2f} to {high:.2f}"], height=256))
-        return {"attention": np.vstack(rows)}
+            heats.append(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB))
+        return {"attention": heats}
 
 
 def attention_cut(segmentor: Segmentor) -> str:

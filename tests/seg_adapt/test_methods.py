@@ -102,6 +102,21 @@ def test_training_step_is_deterministic(name):
         assert torch.equal(value, results[1][1][key]), key
 
 
+def test_resumed_training_equals_the_uninterrupted_one(name):
+    def steps(run, iterations):
+        for iteration in iterations:
+            run.step([(0, *random_batches(seed=iteration))])
+            run.iteration += 1
+
+    whole, first, second = (trainer(build(name)) for _ in range(3))
+    steps(whole, range(3))
+    steps(first, range(2))
+    second.load_state_dict(first.state_dict())
+    steps(second, range(2, 3))
+    for key, value in whole.method.state_dict().items():
+        assert torch.equal(value, second.method.state_dict()[key]), key
+
+
 def test_all_ignored_labels(name):
     source, target = random_batches()
     source = dataclasses.replace(source, labels=torch.full_like(source.labels, 255))

@@ -172,7 +172,7 @@ def test_own_classes_are_trained_scored_and_predicted_without_their_file(here, t
     scores = run.train()
     assert tuple(scores["iou"]) == classes and scores["official"] is None
     space = resolve_label_space("park/park.yaml")
-    predicted = read_labels(run.predictions / "1.png", "index")
+    predicted = read_labels(run.album.predictions / "1.png", "index")
     assert predicted.max() < 4
 
     shutil.rmtree("park")

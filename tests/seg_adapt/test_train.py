@@ -78,6 +78,22 @@ def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
     assert score_of(folder) == before
 
 
+def test_panels_show_other_runs_and_what_the_method_sees(settings, tmp_path, capsys):
+    assert run("--method", "adaptseg", "--output", tmp_path / "adaptseg", *settings) == 0
+    message = fails(capsys, "--method", "dast", "--compare", tmp_path / "none", *settings)
+    assert "no predictions in" in message and "--compare" in message
+    widths = []
+    for number, compared in enumerate(([], ["--compare", tmp_path / "adaptseg"])):
+        output = tmp_path / f"dast{number}"
+        baseline = ("--baseline", tmp_path / "source_only")
+        arguments = ("--method", "dast", "--output", output, *baseline, *compared, *settings)
+        assert run(*arguments, "SELF_TRAINING.ROUNDS", "0") == 0
+        panel = np.asarray(Image.open(next((output / "panels").glob("*.png"))))
+        widths.append(panel.shape[1])
+    # 512 pixels and a gap each: input, truth, attention, before, DAST; then AdaptSegNet as well.
+    assert widths == [5 * 512 + 4 * 6, 6 * 512 + 5 * 6]
+
+
 @contextmanager
 def interruption(monkeypatch, done=3):
     """Ctrl-C after that many iterations."""
