@@ -192,7 +192,8 @@ def test_a_region_is_coloured_by_its_domain():
     image = torch.full((3, 40, 80), 128, dtype=torch.uint8)
     regions = torch.tensor([[0] * 5 + [1] * 5] * 5)
     drawn = draw_regions(image, regions, (regions == 1).float())
-    left, right = drawn[30, 10].astype(int), drawn[30, 70].astype(int)
+    assert drawn.shape == (240, 480, 3)
+    left, right = drawn[180, 60].astype(int), drawn[180, 420].astype(int)
     assert left[2] > left[0] and right[0] > right[2]
     padded = draw_regions(image, torch.full_like(regions, -1), torch.zeros(5, 10))
     assert (padded == 128).all()
