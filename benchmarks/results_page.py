@@ -121,14 +121,14 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-WIDTH, ROW, LEFT, RIGHT, HEAD = 720, 30, 130, 30, 34
+WIDTH, ROW, LEFT, RIGHT, HEAD, FOOT = 720, 30, 130, 30, 34, 48
 
 
 def plot(results: Results) -> str:
     """One line per row: a dot per seed, a bar at the mean; source only and oracle as rules."""
     scores = [run["miou"] for runs in results.values() for run in runs.values()]
     low, high = 5 * int(min(scores) // 5), 5 * (int(max(scores) // 5) + 1)
-    height = HEAD + ROW * len(results) + 30
+    height = HEAD + ROW * len(results) + FOOT
 
     def x(score: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (score - low) / (high - low)
@@ -140,16 +140,16 @@ def plot(results: Results) -> str:
     ]
     for tick in range(low, high + 1, 5):
         parts.append(
-            f'<line x1="{x(tick):.1f}" y1="{HEAD - 6}" x2="{x(tick):.1f}" y2="{height - 26}" '
+            f'<line x1="{x(tick):.1f}" y1="{HEAD - 6}" x2="{x(tick):.1f}" y2="{height - FOOT}" '
             'stroke="#e4e4e7"/>'
-            f'<text x="{x(tick):.1f}" y="{height - 10}" text-anchor="middle" fill="#52525b">'
+            f'<text x="{x(tick):.1f}" y="{height - FOOT + 16}" text-anchor="middle" fill="#52525b">'
             f"{tick}</text>"
         )
     for name, color in ((REFERENCE, "#71717a"), (TOP, "#15803d")):
         if name in results:
             at = x(mean(run["miou"] for run in results[name].values()))
             parts.append(
-                f'<line x1="{at:.1f}" y1="{HEAD - 6}" x2="{at:.1f}" y2="{height - 26}" '
+                f'<line x1="{at:.1f}" y1="{HEAD - 6}" x2="{at:.1f}" y2="{height - FOOT}" '
                 f'stroke="{color}" stroke-dasharray="4 3"/>'
                 f'<text x="{at:.1f}" y="{HEAD - 12}" text-anchor="middle" fill="{color}">'
                 f"{escape(name)}</text>"
@@ -169,7 +169,7 @@ def plot(results: Results) -> str:
             for run in runs.values()
         ]
     parts.append(
-        f'<text x="{WIDTH - RIGHT}" y="{HEAD - 12}" text-anchor="end" fill="#52525b">'
-        "mIoU, dot = seed, bar = mean</text></svg>"
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 10}" text-anchor="middle" '
+        'fill="#52525b">mIoU in percent; dot: a seed, bar: their mean</text></svg>'
     )
     return "\n".join(parts) + "\n"

@@ -446,7 +446,7 @@ def test_a_sheet_leaves_out_what_cannot_be_read(copy):
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_an_interrupted_check_leaves_everything_as_it_was(copy):
     root = copy("gta5")
-    for number in range(4, 2000):
+    for number in range(4, 1000):
         for folder in ("images", "labels"):
             path = root / f"toy/gta5/{folder}"
             (path / f"{number:05d}.png").hardlink_to(path / "00001.png")
