@@ -1,0 +1,175 @@
+"""Every key of a detection experiment: Detectron2's own names and defaults, and ours beside them.
+
+`shared.config.load_config` lays a YAML and overrides over `defaults()`, or over Detectron2's own
+tree after `add_keys`; the same file fits both.
+"""
+
+from dataclasses import dataclass, replace
+
+from fvcore.common.config import CfgNode as Node
+
+from det_adapt.detectron2_keys import DETECTRON2_ONLY, NOWHERE, SHARED
+from shared.config import flatten
+from shared.errors import UserError
+from shared.sap import SapOptions, add_sap_keys, sap_options
+
+INSTALL_DETECTRON2 = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
+DETECTION_LEVELS = (*range(3, 34, 3), 35, 37)
+
+_CHOICES = {
+    "MODEL.META_ARCHITECTURE": ("GeneralizedRCNN", "SAPRCNN"),
+    "INPUT.FORMAT": ("BGR", "RGB"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "INPUT.RANDOM_FLIP": ("horizontal", "none"),
+    "SOLVER.OPTIMIZER": ("SGD", "ADAM"),
+}
+_TORCHVISION_CHOICES = {
+    "MODEL.BACKBONE.NAME": ("build_resnet_backbone", "build_vgg16_backbone"),
+    "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
+    "MODEL.ROI_BOX_HEAD.NAME": ("", "FastRCNNConvFCHead"),
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
+    "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
+    "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+}
+_AT_LEAST = {
+    "SOLVER.MAX_ITER": 1,
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.BASE_LR": 0,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "DATALOADER.NUM_WORKERS": 0,
+    "INPUT.MIN_SIZE_TEST": 0,
+    "INPUT.MAX_SIZE_TRAIN": 1,
+    "INPUT.MAX_SIZE_TEST": 1,
+    "MODEL.ROI_HEADS.NUM_CLASSES": 1,
+    "TEST.EVAL_PERIOD": 0,
+    "SAP.LOWER.LOSS_WEIGHT": 0,
+}
+
+
+@dataclass(frozen=True)
+class SapPlan:
+    """The pyramids of a run."""
+
+    upper: SapOptions  # on the map that the RPN reads
+    lower: SapOptions | None  # on SAP.LOWER.FEATURE; None without
+
+
+def defaults() -> Node:
+    """A fresh tree for the torchvision engine: all of Detectron2's keys, and ours."""
+    cfg = Node()
+    for key, value in (SHARED | NOWHERE | DETECTRON2_ONLY).items():
+        _declare(cfg, key, value)
+    add_keys(cfg)
+    return cfg
+
+
+def add_keys(cfg: Node) -> None:
+    """Declares our keys in a tree that has Detectron2's."""
+    cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
+    cfg.DATASETS.TARGET = ()  # the unlabelled target; its annotations are never read
+    cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
+    cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
+    cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
+    cfg.MODEL.VGG = Node()
+    cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
+    detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
+    add_sap_keys(cfg, detection)  # explained in shared/sap/options.py
+    cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
+    cfg.SAP.LOWER = Node()  # a second pyramid; its other options are SAP's
+    cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
+    cfg.SAP.LOWER.LEVELS = [3, 9, 15, 21, 27, 33, 37]  # the windows of the released code
+    cfg.SAP.LOWER.LOSS_WEIGHT = 0.1  # its own lambda
+
+
+def check(cfg: Node) -> None:
+    """UserError for a value of the right type that no run of either engine can use."""
+    values = flatten(cfg)
+    for key, default in NOWHERE.items():
+        if not _equal(values[key], default):
+            raise UserError(
+                f"{key} is {values[key]!r}, but images are read and drawn here, not by Detectron2: "
+                f"leave it at {default!r}"
+            )
+    for key, low in _AT_LEAST.items():
+        if values[key] < low:
+            raise UserError(f"{key} is {values[key]}, expected at least {low}")
+    _check_choices(values, _CHOICES, "")
+    _check_sizes(cfg)
+    if len(cfg.SOLVER.BETAS) != 2:
+        raise UserError(f"SOLVER.BETAS is {list(cfg.SOLVER.BETAS)}, expected two, [0.9, 0.999]")
+    plan = sap_plan(cfg)
+    if plan is None:
+        return
+    if cfg.MODEL.META_ARCHITECTURE != "SAPRCNN":
+        raise UserError(
+            f"SAP.ENABLED needs MODEL.META_ARCHITECTURE SAPRCNN, got "
+            f"{cfg.MODEL.META_ARCHITECTURE}; SAP.ENABLED False trains on the source only"
+        )
+    if len(cfg.MODEL.RPN.IN_FEATURES) != 1:
+        raise UserError(
+            f"MODEL.RPN.IN_FEATURES is {list(cfg.MODEL.RPN.IN_FEATURES)}: the pyramid pools one "
+            "map, name one"
+        )
+
+
+def check_torchvision(cfg: Node) -> None:
+    """UserError that names a key that needs Detectron2, where it is not at its default."""
+    values = flatten(cfg)
+    for key, default in DETECTRON2_ONLY.items():
+        if not _equal(values[key], default):
+            raise UserError(
+                f"{key} is {values[key]!r}, and the torchvision engine only knows {default!r}: "
+                f"leave it out, or use --engine detectron2 ({INSTALL_DETECTRON2})"
+            )
+    _check_choices(values, _TORCHVISION_CHOICES, " with the torchvision engine")
+
+
+def sap_plan(cfg: Node) -> SapPlan | None:
+    """What `cfg.SAP` asks for; None on the source only."""
+    upper = sap_options(cfg)
+    if not cfg.SAP.ENABLED:
+        return None
+    node = cfg.SAP.LOWER
+    if not node.FEATURE:
+        return SapPlan(upper, None)
+    lower = replace(upper, levels=tuple(node.LEVELS), loss_weight=node.LOSS_WEIGHT)
+    return SapPlan(upper, lower)
+
+
+def seed(cfg: Node) -> int:
+    """Detectron2's SEED of -1, "unseeded", would not resume: it counts as 0."""
+    return max(cfg.SEED, 0)
+
+
+def _declare(cfg: Node, key: str, value: object) -> None:
+    *nodes, name = key.split(".")
+    for node in nodes:
+        cfg = cfg.setdefault(node, Node())
+    cfg[name] = list(value) if isinstance(value, list) else value
+
+
+def _equal(value: object, default: object) -> bool:
+    """Detectron2 declares some lists as tuples; a YAML cannot say which."""
+    if isinstance(value, list | tuple) and isinstance(default, list | tuple):
+        return len(value) == len(default) and all(map(_equal, value, default))
+    return value == default
+
+
+def _check_choices(
+    values: dict[str, object], choices: dict[str, tuple[str, ...]], where: str
+) -> None:
+    for key, known in choices.items():
+        if values[key] not in known:
+            named = ", ".join(name or "''" for name in known)
+            raise UserError(f"{key} is '{values[key]}', expected one of {named}{where}")
+
+
+def _check_sizes(cfg: Node) -> None:
+    sizes = list(cfg.INPUT.MIN_SIZE_TRAIN)
+    is_range = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range"
+    whole = all(type(size) is int and size >= 0 for size in sizes)
+    if not sizes or not whole or (is_range and (len(sizes) != 2 or sizes[0] > sizes[1])):
+        expected = "two whole numbers, low and high" if is_range else "whole numbers, e.g. (600,)"
+        raise UserError(f"INPUT.MIN_SIZE_TRAIN is {sizes}, expected {expected}")

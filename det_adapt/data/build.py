@@ -1,0 +1,95 @@
+"""Data sets and loaders of a run, from its config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from det_adapt.config import seed
+from det_adapt.data.loaders import BatchPlan, PairedLoader, SlotDataset
+from det_adapt.data.samples import Augmentation
+from shared.catalog import DetectionDataset, data_root
+from shared.domain_losses import Domain
+from shared.errors import UserError
+from shared.own_data import resolve_detection
+
+
+def train_augmentation(cfg: CfgNode) -> Augmentation:
+    """Sizes and flips of training, the same for both domains."""
+    return Augmentation(
+        tuple(cfg.INPUT.MIN_SIZE_TRAIN),
+        cfg.INPUT.MAX_SIZE_TRAIN,
+        flip=0.5 if cfg.INPUT.RANDOM_FLIP == "horizontal" else 0.0,
+        is_range=cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range",
+    )
+
+
+def test_augmentation(cfg: CfgNode) -> Augmentation:
+    """Only the size; nothing is drawn."""
+    return Augmentation((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)
+
+
+def source_dataset(cfg: CfgNode) -> DetectionDataset:
+    """DATASETS.TRAIN, its annotations read."""
+    return _joined(cfg, "DATASETS.TRAIN", cfg.DATASETS.TRAIN, labelled=True)
+
+
+def target_dataset(cfg: CfgNode) -> DetectionDataset:
+    """DATASETS.TARGET; no annotation file is opened."""
+    return _joined(cfg, "DATASETS.TARGET", cfg.DATASETS.TARGET, labelled=False)
+
+
+def paired_loader(
+    cfg: CfgNode, *, start: int = 0, rank: int = 0, world_size: int = 1
+) -> PairedLoader:
+    """The run's pairs from iteration `start` on; without SAP.ENABLED, the source alone."""
+    augmentation = train_augmentation(cfg)
+    source = SlotDataset(
+        source_dataset(cfg),
+        augmentation,
+        domain=Domain.SOURCE,
+        seed=seed(cfg),
+        masks=cfg.MODEL.MASK_ON,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+    )
+    _check_classes(cfg, source.classes)
+    target = None
+    if cfg.SAP.ENABLED:
+        target = SlotDataset(
+            target_dataset(cfg), augmentation, domain=Domain.TARGET, seed=seed(cfg)
+        )
+    plan = BatchPlan(cfg.SOLVER.IMS_PER_BATCH, rank, world_size)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    stop = cfg.SOLVER.MAX_ITER
+    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
+
+
+def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> DetectionDataset:
+    """The data sets of several names as one, their records in the order of the names."""
+    if not names:
+        hint = " or set SAP.ENABLED False" if key == "DATASETS.TARGET" else ""
+        raise UserError(f"{key} is empty: name a data set, e.g. ('cityscapes_det_train',){hint}")
+    root = Path(cfg.DATASETS.ROOT) if cfg.DATASETS.ROOT else data_root()
+    wanted = list(cfg.DATASETS.CLASSES) or None
+    parts = [resolve_detection(n, root, labelled=labelled, classes=wanted) for n in names]
+    first = parts[0]
+    for part in parts[1:]:
+        if labelled and part.classes != first.classes:
+            raise UserError(
+                f"{key}: '{first.name}' has the classes {', '.join(first.classes)}, '{part.name}' "
+                f"{', '.join(part.classes)}: set DATASETS.CLASSES to those of both"
+            )
+    records = tuple(record for part in parts for record in part.records)
+    name = "+".join(part.name for part in parts)
+    if not records:
+        raise UserError(f"{key}: {name} has no images")
+    official = first.official_root if len(parts) == 1 else None
+    return DetectionDataset(name, records, first.classes, first.split, official)
+
+
+def _check_classes(cfg: CfgNode, classes: Sequence[str]) -> None:
+    if len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        raise UserError(
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but DATASETS.TRAIN "
+            f"has {len(classes)} classes ({', '.join(classes)}): set it to {len(classes)}"
+        )

@@ -1,0 +1,18 @@
+"""SAPNet on Detectron2: importing this registers its backbone and its meta-architecture."""
+
+from det_adapt.engines.detectron2.backbone import VGG16, build_vgg16_backbone
+from det_adapt.engines.detectron2.config import add_sap_config, defaults
+from det_adapt.engines.detectron2.sap_rcnn import SAPRCNN
+from det_adapt.engines.detectron2.trainer import Training, build_optimizer, run_processes, train
+
+__all__ = [
+    "SAPRCNN",
+    "VGG16",
+    "Training",
+    "add_sap_config",
+    "build_optimizer",
+    "build_vgg16_backbone",
+    "defaults",
+    "run_processes",
+    "train",
+]

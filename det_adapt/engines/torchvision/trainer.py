@@ -1,0 +1,231 @@
+"""Training on torchvision: Detectron2's optimizers and schedule, and checkpoints of our own."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from det_adapt.config import sap_plan, seed
+from det_adapt.data.build import paired_loader
+from det_adapt.engines.torchvision.model import TorchvisionDetector
+from det_adapt.engines.torchvision.weights import LoadReport, initialise
+from det_adapt.sap_loss import SapLoss
+from det_adapt.structures import Losses, Sample
+from shared import checkpoint, distributed
+from shared.errors import UserError
+from shared.events import git_revision
+from shared.schedules import multi_step, warm_up
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "detection 1"
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+class SapRCNN(TorchvisionDetector):
+    """A detector and its adversary, `sap`, under the names that they have in Detectron2's engine.
+
+    `sap` is None where the plan has no target domain.
+    """
+
+    sap: SapLoss | None
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "SapRCNN":
+        """The detector draws its weights first: with and without adversary, it starts the same."""
+        model = super().from_config(cfg)
+        plan = sap_plan(cfg)
+        model.sap = None
+        if plan is not None:
+            channels = model.feature_channels, model.anchors, model.lower_channels
+            model.sap = SapLoss(plan, *channels)
+        return model
+
+    def forward(
+        self, source: list[Sample], target: list[Sample] | None
+    ) -> tuple[Losses, dict[str, Tensor]]:
+        """Training: the weighted losses of a pair, and what is told beside them."""
+        losses, maps = self.source(source)
+        if self.sap is None or target is None:
+            return losses, {}
+        sap_losses, told = self.sap(maps, self.target(target))
+        return losses | sap_losses, told
+
+
+class Training:
+    """A run: model, optimizer, schedule, checkpoints.
+
+    Gradients are averaged over the processes of `shared.distributed`, each of which has its share
+    of an iteration's images.
+
+    Attributes:
+        model: on its device.
+        iteration: how many are done.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+        self.path = Path(cfg.OUTPUT_DIR) / "checkpoints" / "last.pt"
+        self.device = device_of(cfg)
+        torch.manual_seed(seed(cfg))
+        self.model = SapRCNN.from_config(cfg).to(self.device)
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
+        self.iteration = 0
+
+    def initialise(self) -> LoadReport | None:
+        """Fills the model by MODEL.WEIGHTS."""
+        report = initialise(self.model, self.cfg)
+        if report is not None:
+            logger.info("%s: %s", self.cfg.MODEL.WEIGHTS, report)
+        return report
+
+    def resume(self) -> None:
+        """Continues from the run's last checkpoint; MissingFileError where there is none."""
+        state = read_checkpoint(self.path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.iteration = state["iteration"]
+
+    def save(self) -> None:
+        """Writes everything that training continues from and that prediction needs."""
+        if not distributed.is_main():
+            return
+        state = {
+            "format": FORMAT,
+            "config": self.cfg.dump(),
+            "revision": git_revision()[0],
+            "iteration": self.iteration,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        checkpoint.save(state, self.path)
+
+    def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
+        """From `iteration` to SOLVER.MAX_ITER.
+
+        Args:
+            after_step: gets an iteration's losses and rate, after its checkpoint was written.
+        """
+        for source, target in self._pairs():
+            logs = self.step(source, target)
+            self.iteration += 1
+            last = self.iteration == self.cfg.SOLVER.MAX_ITER
+            if last or self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+                self.save()
+            after_step(logs)
+
+    def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:
+        """One optimizer step."""
+        self.model.train()
+        self._reseed()
+        rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_mult"]
+        enabled = self.cfg.SOLVER.AMP.ENABLED
+        with torch.autocast(self.device.type, torch.float16, enabled=enabled):
+            losses, told = self.model(source, target)
+            total = sum(losses.values())
+        if not torch.isfinite(total):
+            shown = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+            raise UserError(
+                f"the loss is not finite at iteration {self.iteration + 1} ({shown}): lower "
+                "SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS, and --resume from the last "
+                "checkpoint"
+            )
+        self.scaler.scale(total / distributed.world_size()).backward()
+        distributed.sum_gradients(
+            [p for group in self.optimizer.param_groups for p in group["params"]]
+        )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        distributed.mean_buffers(self.model)
+        values = {f"loss/{n.removeprefix('loss_')}": loss.item() for n, loss in losses.items()}
+        values |= {name: value.item() for name, value in told.items()}
+        return distributed.mean_scalars(values) | {"lr/model": rate}
+
+    def _pairs(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
+        yield from paired_loader(
+            self.cfg,
+            start=self.iteration,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+
+    def _reseed(self) -> None:
+        """Anchors and regions are sampled by (seed, rank, iteration): resuming needs no state."""
+        entropy = [seed(self.cfg), distributed.rank(), self.iteration]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or Adam over the trained parameters, with Detectron2's exceptions: norms have a weight
+    decay of their own, biases a rate; and the pyramid's rate is times SAP.LR_MULT."""
+    solver = cfg.SOLVER
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, module in model.named_modules():
+        decay = solver.WEIGHT_DECAY_NORM if isinstance(module, _NORMS) else solver.WEIGHT_DECAY
+        adversary = cfg.SAP.LR_MULT if name.split(".")[0] == "sap" else 1.0
+        for own, parameter in module.named_parameters(recurse=False):
+            bias = solver.BIAS_LR_FACTOR if own == "bias" else 1.0
+            if parameter.requires_grad:
+                groups.setdefault((adversary * bias, decay), []).append(parameter)
+    if not groups:
+        raise UserError("nothing is trained: lower MODEL.BACKBONE.FREEZE_AT")
+    parts = [
+        {"params": parameters, "lr_mult": lr_mult, "weight_decay": decay}
+        for (lr_mult, decay), parameters in groups.items()
+    ]
+    if solver.OPTIMIZER == "ADAM":
+        return torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    return torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+
+
+def rate_factor(cfg: CfgNode, iteration: int) -> float:
+    """What the rates are multiplied by: Detectron2's WarmupMultiStepLR."""
+    solver = cfg.SOLVER
+    steps = multi_step(iteration, tuple(solver.STEPS), solver.GAMMA)
+    if iteration >= solver.WARMUP_ITERS:
+        return steps
+    if solver.WARMUP_METHOD == "constant":
+        return solver.WARMUP_FACTOR
+    return steps * warm_up(iteration, solver.WARMUP_ITERS, solver.WARMUP_FACTOR)
+
+
+def device_of(cfg: CfgNode) -> torch.device:
+    """Of MODEL.DEVICE; UserError for a GPU that is not there."""
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cuda or cpu") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("MODEL.DEVICE is cuda, and there is no GPU here: set MODEL.DEVICE cpu")
+    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        raise UserError("SOLVER.AMP.ENABLED needs a GPU: set it to False")
+    return device
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Training.save` wrote."""
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(
+            f"'{path}' is no checkpoint of a run on torchvision: train_net.py writes these as "
+            "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
+        )
+    return state
+
+
+def build_detector(cfg: CfgNode) -> tuple[SapRCNN, LoadReport | None]:
+    """A detector with the weights of MODEL.WEIGHTS, on its device, to predict with."""
+    model = SapRCNN.from_config(cfg)
+    report = initialise(model, cfg)
+    return model.to(device_of(cfg)), report

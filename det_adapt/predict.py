@@ -1,0 +1,194 @@
+"""Detections of a trained checkpoint in an image, a folder of images or a video.
+
+    python det_adapt/predict.py --checkpoint runs/x INPUT --output DIR
+
+writes for every image its detections as JSON and drawn. A file that cannot be read is named on
+stderr and left out; the exit code is then 2.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+try:
+    from shared.cli import run
+except ModuleNotFoundError:
+    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from det_adapt.data.build import test_augmentation
+from det_adapt.data.samples import Augmentation
+from det_adapt.data.samples import _resize as resize
+from det_adapt.engines import ENGINES, choose_engine
+from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
+from det_adapt.predictions import write_detections
+from det_adapt.run_folder import CONFIG, checkpoint_of
+from det_adapt.structures import Detections, Sample
+from det_adapt.training import engine_config, load_detector
+from shared.cli import EXIT_USER_ERROR
+from shared.errors import MissingFileError, UserError
+from shared.images import write_png
+from shared.media import Video, find_images, is_video, read_picture, writing_video
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A detector, its classes, the size at which it sees images, and what of it is drawn."""
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    augmentation: Augmentation
+    lowest: float
+    attention: bool
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path,
+        *,
+        engine: str = "torchvision",
+        device: str = "cpu",
+        lowest: float = LOWEST_SCORE,
+        attention: bool = False,
+    ) -> "Predictor":
+        """
+        Args:
+            path: a run's folder, or a checkpoint in it.
+        """
+        weights, config = _files(path)
+        overrides = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", device]
+        cfg = engine_config(engine, config, [*overrides, "SOLVER.AMP.ENABLED", "False"])
+        model = load_detector(engine, cfg)
+        if attention and (model.sap is None or not model.sap.upper.options.pyramid):
+            raise UserError(f"--attention: {path} was trained without a pyramid; leave it out")
+        classes = tuple(cfg.DATASETS.CLASSES)
+        return cls(model, classes, test_augmentation(cfg), lowest, attention)
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Detections:
+        """image: (3, H, W) uint8."""
+        return self.model.detect([self._sample(image)])[0]
+
+    def write(self, base: Path, image: Tensor) -> np.ndarray:
+        """`<base>.json`, `<base>_detections.png` and, if asked for, `<base>_attention.png`; returns
+        the drawing."""
+        found = self(image)
+        write_detections(base.with_name(f"{base.name}.json"), found, self.classes)
+        drawn = self.draw(image, found)
+        write_png(base.with_name(f"{base.name}_detections.png"), drawn)
+        if self.attention:
+            with torch.no_grad():
+                picture = draw_attention(self.model, self._sample(image))
+            write_png(base.with_name(f"{base.name}_attention.png"), picture)
+        return drawn
+
+    def draw(self, image: Tensor, found: Detections) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        return draw_detections(pixels, found, self.classes, lowest=self.lowest)
+
+    def _sample(self, image: Tensor) -> Sample:
+        height, width = image.shape[-2:]
+        rows, columns, _ = self.augmentation.draw(height, width, np.random.default_rng(0))
+        return Sample(resize(image, rows, columns), "", height, width)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("input", type=Path, help="image, folder (searched recursively) or video")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a run, or a file in it")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help=", ".join(ENGINES))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=LOWEST_SCORE,
+        help=f"lowest score that is drawn (default {LOWEST_SCORE}); the JSON has all",
+    )
+    parser.add_argument("--attention", action="store_true", help="also draw the pyramid's masks")
+    parser.add_argument(
+        "--frames", action="store_true", help="of a video, write every frame's files as well"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    engine = choose_engine(args.engine)
+    if not 0 <= args.score <= 1:
+        raise UserError(f"--score {args.score}: expected a number from 0 to 1")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
+    if not args.input.exists():
+        raise MissingFileError(f"no image, folder or video at {args.input}")
+    files = [] if is_video(args.input) else find_images(args.input, args.output)
+    predictor = Predictor.from_checkpoint(
+        args.checkpoint,
+        engine=engine,
+        device=args.device,
+        lowest=args.score,
+        attention=args.attention,
+    )
+    if not files:
+        count = predict_video(predictor, args.input, args.output, frames=args.frames)
+        print(f"{count} frames predicted: {args.output}")
+        return 0
+    failed = predict_images(predictor, files, args.output)
+    print(f"{len(files) - failed} of {len(files)} images predicted: {args.output}")
+    return EXIT_USER_ERROR if failed else 0
+
+
+def predict_images(predictor: Predictor, files: list[tuple[Path, Path]], output: Path) -> int:
+    """Writes the predictions of every file; returns how many could not be read."""
+    failed = 0
+    for path, name in tqdm(files, unit="image", disable=len(files) == 1):
+        try:
+            image = read_picture(path)
+        except UserError as error:
+            failed += 1
+            tqdm.write(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            continue
+        predictor.write(output / name, image)
+    return failed
+
+
+def predict_video(predictor: Predictor, path: Path, output: Path, *, frames: bool) -> int:
+    """Writes `<stem>_detections.mp4`, with `frames` also every frame's files; returns their count.
+
+    The video appears under its name when it is whole.
+    """
+    video, count = Video(path), 0
+    with writing_video(output / f"{path.stem}_detections.mp4", video.rate, video.size) as writer:
+        for image in tqdm(video, total=video.count, unit="frame"):
+            if frames:
+                drawn = predictor.write(output / f"{path.stem}_frames" / f"{count:06d}", image)
+            else:
+                drawn = predictor.draw(image, predictor(image))
+            writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            count += 1
+    return count
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """The weights, and the config.yaml of their run."""
+    weights = checkpoint_of(path) if path.is_dir() else path
+    if weights is None or not weights.is_file():
+        raise MissingFileError(f"no checkpoint at {path}: expected a run's folder, or a file in it")
+    for folder in (weights.parent, weights.parent.parent):
+        if (folder / CONFIG).is_file():
+            return weights, folder / CONFIG
+    raise MissingFileError(
+        f"no {CONFIG} beside {weights} nor in the folder above: keep the checkpoint in its run"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,113 @@
+"""The folder of a run: where its checkpoint is, and with which settings it was made."""
+
+from pathlib import Path
+
+import yaml
+from fvcore.common.config import CfgNode
+
+from shared.config import flatten
+from shared.errors import MissingFileError, UserError
+from shared.events import read_metrics
+
+CONFIG = "config.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
+# Keys that change neither what is learned nor how a resumed run continues.
+FREE_KEYS = (
+    "OUTPUT_DIR",
+    "MODEL.DEVICE",
+    "DATASETS.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "TEST.EVAL_PERIOD",
+)
+
+
+def checkpoint_of(run: Path) -> Path | None:
+    """The last checkpoint in a run's folder, of either engine; None where there is none."""
+    ours = run / "checkpoints" / "last.pt"
+    if ours.is_file():
+        return ours
+    pointer = run / "last_checkpoint"  # Detectron2's
+    if pointer.is_file():
+        return run / pointer.read_text().strip()
+    return None
+
+
+def write_config(run: Path, cfg: CfgNode) -> None:
+    """config.yaml, itself an experiment file: keys without a value are left out, as YAML asks."""
+    node = cfg.clone()
+    node.defrost()
+    _drop_empty(node)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / CONFIG).write_text(node.dump())
+
+
+def settings_of(run: Path) -> dict[str, object]:
+    """Keys and values of a run's config.yaml; empty without one."""
+    path = run / CONFIG
+    return flatten(CfgNode(yaml.safe_load(path.read_text()))) if path.is_file() else {}
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the run was trained to its end and has a checkpoint."""
+    if checkpoint_of(run) is None:
+        return False
+    end = settings_of(run).get("SOLVER.MAX_ITER", 0)
+    return any(event["iteration"] >= end for event in read_metrics(run))
+
+
+def resolve_weights(weights: str) -> str:
+    """MODEL.WEIGHTS with the folder of a run replaced by its last checkpoint.
+
+    Raises:
+        MissingFileError: there is no such run; the message has the command that makes it.
+    """
+    if weights in ("", "torchvision") or "://" in weights or Path(weights).is_file():
+        return weights
+    path = Path(weights)
+    if path.suffix in (".pt", ".pth", ".pkl"):
+        raise MissingFileError(f"no file '{weights}' (MODEL.WEIGHTS)")
+    found = checkpoint_of(path)
+    if found is not None:
+        return str(found)
+    config = source_config(weights)
+    hint = (
+        f"make it with: python det_adapt/train_net.py --config-file configs/{config.name}"
+        if config
+        else "expected a file, the folder of a run, torchvision, or '' to train from scratch"
+    )
+    raise MissingFileError(f"MODEL.WEIGHTS is '{weights}', where there is no checkpoint; {hint}")
+
+
+def source_config(weights: str) -> Path | None:
+    """The experiment that fills the folder `runs/<name>`; None where none does."""
+    config = CONFIGS / f"{Path(weights).name}.yaml"
+    return config if weights and config.is_file() else None
+
+
+def check_same_run(run: Path, cfg: CfgNode) -> None:
+    """UserError where a run was begun with other settings, which change what is learned."""
+    then, now = settings_of(run), flatten(cfg)
+    changed = [
+        f"{key} was {then[key]!r}, is {value!r}"
+        for key, value in now.items()
+        if key in then and key not in FREE_KEYS and _plain(then[key]) != _plain(value)
+    ]
+    if changed:
+        raise UserError(
+            f"cannot resume {run}: {'; '.join(changed)}; repeat the settings of the run, or start "
+            "a new one with OUTPUT_DIR"
+        )
+
+
+def _plain(value: object) -> object:
+    """YAML has no tuples."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _drop_empty(node: CfgNode) -> None:
+    for key in [key for key, value in node.items() if value is None]:
+        del node[key]
+    for value in node.values():
+        if isinstance(value, CfgNode):
+            _drop_empty(value)

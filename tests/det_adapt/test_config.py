@@ -1,0 +1,164 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from det_adapt.config import (
+    DETECTION_LEVELS,
+    INSTALL_DETECTRON2,
+    check,
+    check_torchvision,
+    defaults,
+    sap_plan,
+    seed,
+)
+from det_adapt.detectron2_keys import DETECTRON2_ONLY, NOWHERE, SHARED
+from det_adapt.engines import choose_engine
+from shared.config import flatten, load_config
+from shared.errors import UserError
+
+SAP_ON = ["MODEL.META_ARCHITECTURE", "SAPRCNN", "SAP.ENABLED", "True"]
+
+
+def load(*overrides):
+    return load_config(defaults(), None, overrides)
+
+
+def test_defaults_are_usable_and_source_only():
+    cfg = load()
+    check(cfg)
+    check_torchvision(cfg)
+    assert sap_plan(cfg) is None
+
+
+def test_groups_of_keys_do_not_overlap():
+    assert len(SHARED) + len(NOWHERE) + len(DETECTRON2_ONLY) == len(
+        SHARED | NOWHERE | DETECTRON2_ONLY
+    )
+
+
+@pytest.mark.detectron2
+def test_keys_and_defaults_are_detectron2s():
+    from detectron2.config import get_cfg
+
+    ours = SHARED | NOWHERE | DETECTRON2_ONLY
+    theirs = flatten(get_cfg())
+    assert ours == theirs
+    assert all(type(ours[key]) is type(theirs[key]) for key in theirs)
+
+
+@pytest.mark.detectron2
+def test_both_engines_read_the_same_file(tmp_path):
+    from det_adapt.engines.detectron2 import defaults as detectron2_defaults
+
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "VERSION: 2\nMODEL: {META_ARCHITECTURE: SAPRCNN, RPN: {NMS_THRESH: 0.6}}\n"
+        "SAP: {ENABLED: true, LEVELS: [3, 7], LOWER: {FEATURE: res2}}\n"
+        "SOLVER: {OPTIMIZER: ADAM, BASE_LR: 1e-5, STEPS: [70, 80]}\n"
+        "DATASETS: {TRAIN: [sim10k], TARGET: [cityscapes_det_train]}\n"
+    )
+    overrides = ["INPUT.MIN_SIZE_TRAIN", "(600,)"]
+    ours = load_config(defaults(), path, overrides)
+    theirs = load_config(detectron2_defaults(), path, overrides)
+    assert flatten(ours) == flatten(theirs)
+    check(theirs)
+    # The resolved config of a Detectron2 run is a file for the other engine.
+    dumped = tmp_path / "dumped.yaml"
+    dumped.write_text(
+        "\n".join(line for line in theirs.dump().splitlines() if not line.endswith(": null"))
+    )
+    again = load_config(defaults(), dumped)
+    check_torchvision(again)
+    assert json.dumps(flatten(again)) == json.dumps(flatten(ours))
+
+
+def test_sap_defaults_are_the_papers_for_detection():
+    plan = sap_plan(load(*SAP_ON, "SAP.LOWER.FEATURE", "res2"))
+    assert plan.upper.levels == DETECTION_LEVELS
+    assert DETECTION_LEVELS == (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35, 37)
+    assert plan.upper.guide_channels == 0
+    assert plan.lower.levels == (3, 9, 15, 21, 27, 33, 37)
+    assert sap_plan(load(*SAP_ON)).lower is None
+
+
+def test_seed_is_never_negative():
+    assert (seed(load()), seed(load("SEED", "7"))) == (0, 7)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match=r"SAP\.LEVLES.*did you mean 'SAP\.LEVELS'"):
+        load("SAP.LEVLES", "[3]")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MODEL.KEYPOINT_ON", "True"),
+        ("MODEL.FPN.IN_FEATURES", "[res2]"),
+        ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
+    ],
+)
+def test_a_key_that_needs_detectron2_is_named(key, value):
+    cfg = load(key, value)
+    check(cfg)
+    with pytest.raises(UserError, match=key) as error:
+        check_torchvision(cfg)
+    assert INSTALL_DETECTRON2 in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["INPUT.CROP.ENABLED", "True"], r"INPUT\.CROP\.ENABLED"),
+        (["INPUT.FORMAT", "GBR"], "INPUT.FORMAT is 'GBR', expected one of BGR, RGB"),
+        (["INPUT.MIN_SIZE_TRAIN", "(600.5,)"], r"INPUT\.MIN_SIZE_TRAIN"),
+        (
+            ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.MIN_SIZE_TRAIN", "(5,)"],
+            "low and high",
+        ),
+        (["SOLVER.OPTIMIZER", "RMSPROP"], "SOLVER.OPTIMIZER"),
+        (["SOLVER.BETAS", "[0.9]"], "SOLVER.BETAS"),
+        (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
+        (["SAP.ENABLED", "True"], "SAPRCNN"),
+        (["SAP.LOSS_WEIGHT", "-1"], "SAP.LOSS_WEIGHT"),
+        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], "one map"),
+    ],
+)
+def test_an_unusable_value_is_named(overrides, message):
+    with pytest.raises(UserError, match=message):
+        check(load(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("MODEL.BACKBONE.NAME", "build_mobilenet"), ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads")],
+)
+def test_a_part_that_the_torchvision_engine_lacks_is_named(key, value):
+    with pytest.raises(UserError, match=f"{key} is '{value}', .* torchvision"):
+        check_torchvision(load(key, value))
+
+
+def test_the_engine_is_chosen(monkeypatch):
+    assert choose_engine("torchvision") == "torchvision"
+    with pytest.raises(UserError, match="--engine pytorch, expected one of auto"):
+        choose_engine("pytorch")
+    monkeypatch.setattr("sys.path", [])  # nothing can be found
+    monkeypatch.delitem(sys.modules, "detectron2", raising=False)
+    assert choose_engine("auto") == "torchvision"
+    with pytest.raises(UserError, match="not installed") as error:
+        choose_engine("detectron2")
+    assert INSTALL_DETECTRON2 in str(error.value)
+
+
+@pytest.mark.detectron2
+def test_detectron2_is_taken_where_it_is():
+    assert choose_engine("auto") == choose_engine("detectron2") == "detectron2"
+
+
+def test_every_key_of_ours_is_explained():
+    lines = Path(__file__).parents[2].joinpath("det_adapt/config.py").read_text().splitlines()
+    declared = [line for line in lines if line.startswith("    cfg.") and "Node()" not in line]
+    assert len(declared) > 8
+    assert all("  # " in line for line in declared)

@@ -1,0 +1,104 @@
+"""Every detection experiment loads, is complete and builds."""
+
+import pytest
+import torch
+from fvcore.common.config import CfgNode
+
+from det_adapt import toy
+from det_adapt.config import sap_plan
+from det_adapt.data.build import train_augmentation
+from det_adapt.engines.torchvision.trainer import SapRCNN, build_optimizer
+from det_adapt.run_folder import CONFIGS, source_config
+from det_adapt.training import engine_config
+from shared.catalog import DETECTION
+
+FILES = sorted(
+    path
+    for path in CONFIGS.glob("*.yaml")
+    if "META_ARCHITECTURE" in CfgNode.load_yaml_with_base(str(path)).get("MODEL", {})
+)
+PAIRS = sorted(path.stem.removeprefix("sapnet_") for path in FILES if "sapnet_" in path.stem)
+# Cells of the pyramid's map on an image of the resized height.
+VGG_ROWS, RESNET_ROWS = 600 // 16, -(-600 // 16)
+
+
+def test_they_were_found_in_pairs():
+    assert {
+        *("foggy", "kitti_cityscapes", "cityscapes_kitti", "clipart", "watercolor", "sim10k"),
+        *("foggy_masks", "toy", "toy_foggy", "toy_clipart"),
+    } == set(PAIRS)
+    assert len(FILES) == 2 * len(PAIRS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_builds_and_says_what_it_is(path):
+    assert path.read_text().startswith("# ")
+    cfg = engine_config("torchvision", path, [])
+    for name in toy.data_sets(cfg):
+        assert name in DETECTION
+    train_augmentation(cfg)
+    # Full networks, without their memory.
+    with torch.device("meta"):
+        model = SapRCNN.from_config(cfg)
+    build_optimizer(cfg, model)
+    assert (model.sap is None) == path.stem.startswith("source_")
+    assert max(cfg.SOLVER.STEPS) < cfg.SOLVER.MAX_ITER
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_detectron2_builds_the_same_network(path):
+    from detectron2.modeling import build_model
+
+    from det_adapt.engines.torchvision import to_detectron2
+
+    ours = engine_config("torchvision", path, [])
+    with torch.device("meta"):
+        expected = to_detectron2(SapRCNN.from_config(ours).state_dict())
+    cfg = engine_config("detectron2", path, ["MODEL.DEVICE", "meta"])
+    with torch.device("meta"):
+        built = build_model(cfg).state_dict()
+    assert {n: t.shape for n, t in built.items() if "anchor_generator" not in n} == {
+        n: t.shape for n, t in expected.items()
+    }
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_adaptation_continues_its_source_stage(pair):
+    source = engine_config("torchvision", CONFIGS / f"source_{pair}.yaml", [])
+    adapted = engine_config("torchvision", CONFIGS / f"sapnet_{pair}.yaml", [])
+    assert source_config(adapted.MODEL.WEIGHTS) == CONFIGS / f"source_{pair}.yaml"
+    for key in ("TRAIN", "TEST", "CLASSES"):
+        assert source.DATASETS[key] == adapted.DATASETS[key]
+    assert source.MODEL.ROI_HEADS == adapted.MODEL.ROI_HEADS
+    assert source.INPUT == adapted.INPUT
+    assert not source.SAP.ENABLED and adapted.SAP.ENABLED
+    assert adapted.SOLVER.WARMUP_ITERS == 0
+
+
+PAPER = {
+    "foggy": (1.0, 15),
+    "kitti_cityscapes": (0.2, 9),
+    "cityscapes_kitti": (0.01, 9),
+    "clipart": (0.1, 12),
+    "watercolor": (0.01, 12),
+    "sim10k": (0.1, 9),
+    "foggy_masks": (1.0, 15),
+}
+
+
+@pytest.mark.parametrize("pair", PAPER)
+def test_published_settings(pair):
+    cfg = engine_config("torchvision", CONFIGS / f"sapnet_{pair}.yaml", [])
+    weight, anchors = PAPER[pair]
+    upper = sap_plan(cfg).upper
+    assert upper.loss_weight == weight
+    assert upper.levels == (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35, 37)
+    sizes, ratios = cfg.MODEL.ANCHOR_GENERATOR.SIZES, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
+    assert len(sizes[0]) * len(ratios[0]) == anchors
+    solver = cfg.SOLVER
+    assert (solver.OPTIMIZER, solver.BASE_LR, solver.WEIGHT_DECAY) == ("ADAM", 1e-5, 1e-4)
+    assert (solver.MAX_ITER, list(solver.STEPS), solver.GAMMA) == (90000, [70000, 80000], 0.1)
+    # The widest window fits into the map of an image of the usual shape.
+    assert max(upper.levels) <= min(VGG_ROWS, RESNET_ROWS)
+    assert cfg.INPUT.MAX_SIZE_TRAIN >= 1987  # KITTI

@@ -1,0 +1,298 @@
+"""The two engines are one detector: same weights, same images, same numbers (fp32 on the CPU)."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from det_adapt.engines.torchvision import TorchvisionDetector, from_detectron2, to_detectron2
+from det_adapt.structures import Sample
+
+pytestmark = pytest.mark.detectron2
+
+TOLERANCE = 1e-5
+COMMON = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.META_ARCHITECTURE": "SAPRCNN",
+    "MODEL.MASK_ON": True,
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[24, 48, 96]],
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 200,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 150,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 40,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 30,
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 64,
+    "MODEL.ROI_HEADS.NUM_CLASSES": 3,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 24,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.001,
+    "INPUT.FORMAT": "RGB",
+    "TEST.DETECTIONS_PER_IMAGE": 20,
+}
+VGG16 = {
+    "MODEL.BACKBONE.NAME": "build_vgg16_backbone",
+    "MODEL.VGG.WIDTH": 0.125,
+    "MODEL.RPN.IN_FEATURES": ["conv5"],
+    "MODEL.RPN.SMOOTH_L1_BETA": 0.1,
+    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    "MODEL.ROI_HEADS.IN_FEATURES": ["conv5"],
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 4,
+    "SAP.LOWER.FEATURE": "conv3",
+}
+C4 = {
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+    "MODEL.RESNETS.OUT_FEATURES": ["res2", "res4"],
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.5,
+    "SAP.LOWER.FEATURE": "res2",
+}
+MODELS = {
+    "vgg16": VGG16,
+    "vgg16_roipool_bgr": VGG16
+    | {
+        "INPUT.FORMAT": "BGR",
+        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool",
+        "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIPool",
+    },
+    "resnet50_c4": C4,
+    "resnet50_c4_torchvision": C4
+    | {
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        "MODEL.RESNETS.NUM_GROUPS": 2,
+        "MODEL.ANCHOR_GENERATOR.OFFSET": 0.5,
+        "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
+    },
+    "resnet18_c4_bn": C4
+    | {
+        "MODEL.RESNETS.DEPTH": 18,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+        "MODEL.RESNETS.NORM": "BN",
+        "MODEL.BACKBONE.FREEZE_AT": 1,
+    },
+    "resnet18_c4_gn": C4
+    | {
+        "MODEL.RESNETS.DEPTH": 18,
+        "MODEL.RESNETS.STEM_OUT_CHANNELS": 32,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+        "MODEL.RESNETS.NORM": "GN",
+        "MODEL.BACKBONE.FREEZE_AT": 0,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def engines(request):
+    """(ours, Detectron2's) with the same weights, built from the same keys."""
+    from detectron2.modeling import build_model
+
+    from det_adapt.engines.detectron2 import defaults
+
+    cfg = defaults()
+    keys = COMMON | MODELS[request.param]
+    cfg.merge_from_list([item for pair in keys.items() for item in pair])
+    torch.manual_seed(0)
+    ours = tamed(TorchvisionDetector.from_config(cfg))
+    cfg.SAP.ENABLED = True
+    theirs = build_model(cfg)
+    theirs.sap = None  # its parameters are no part of the detector
+    unlike = theirs.load_state_dict(to_detectron2(ours.state_dict()), strict=False)
+    assert counters_only(unlike.missing_keys) and not unlike.unexpected_keys
+    return ours, theirs
+
+
+def counters_only(names):
+    """Detectron2 keeps the counters of frozen BatchNorms; they count nothing."""
+    return all(name.endswith("num_batches_tracked") for name in names)
+
+
+def tamed(detector):
+    """Random weights under which no layer explodes and every head has an opinion."""
+    generator = torch.Generator().manual_seed(1)
+
+    def uniform(tensor, low, high):
+        with torch.no_grad():
+            tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
+
+    for module in detector.modules():
+        if isinstance(module, FrozenBatchNorm2d | nn.BatchNorm2d | nn.GroupNorm):
+            uniform(module.weight, 0.4, 0.8)
+            uniform(module.bias, -0.1, 0.1)
+        if isinstance(module, FrozenBatchNorm2d | nn.BatchNorm2d):
+            uniform(module.running_mean, -0.1, 0.1)
+            uniform(module.running_var, 0.5, 1.5)
+    rpn, boxes = detector.rpn.head, detector.roi_heads.box_predictor
+    for layer, spread in ((rpn.cls_logits, 3), (rpn.bbox_pred, 0.1)):
+        uniform(layer.weight, -spread, spread)
+    for layer, spread in ((boxes.cls_score, 3), (boxes.bbox_pred, 1)):
+        spread /= layer.in_features**0.5
+        uniform(layer.weight, -spread, spread)
+    for layer in detector.roi_heads.mask_head.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+            uniform(layer.weight, -1, 1)
+            nn.init.constant_(layer.bias, 0.3)
+    return detector
+
+
+def sample(name, size, boxes, classes, seed, file_size=None):
+    """A noise image with ellipses for masks."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    image = torch.randint(0, 256, (3, height // 8 + 1, width // 8 + 1), generator=generator)
+    image = image.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        across = (2 * columns + 1 - x1 - x2) / (x2 - x1)
+        down = (2 * rows + 1 - y1 - y2) / (y2 - y1)
+        mask[:] = across**2 + down**2 <= 1
+    file_height, file_width = file_size or size
+    return Sample(
+        image.to(torch.uint8),
+        name,
+        file_height,
+        file_width,
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(classes, dtype=torch.int64),
+        masks,
+    )
+
+
+ONE = sample("one", (121, 175), [(8, 20, 60, 90.5), (50, 30, 170, 110)], [2, 0], 1, (242, 321))
+TWO = sample("two", (140, 150), [(20.25, 10, 44, 44)], [1], 2)
+EMPTY = sample("empty", (121, 175), [], [], 3)
+BATCHES = {"one": [ONE], "equal_sizes": [ONE, EMPTY], "padded": [ONE, TWO, EMPTY]}
+
+
+@pytest.fixture(params=BATCHES)
+def samples(request):
+    return BATCHES[request.param]
+
+
+def difference(first, second):
+    assert first.shape == second.shape
+    return (first - second).abs().max().item() if first.numel() else 0.0
+
+
+def close(first, second):
+    """To the tolerance, of values of the order of one or relative to larger ones."""
+    return difference(first, second) <= TOLERANCE * max(1.0, second.abs().max().item())
+
+
+def trained(engine, samples):
+    """Losses and maps under the samplers' seed."""
+    from detectron2.utils.events import EventStorage
+
+    engine.train()
+    engine.zero_grad()
+    torch.manual_seed(5)
+    with EventStorage():
+        return engine.source(samples)
+
+
+def test_weights_have_one_name_each_in_both(engines):
+    ours, theirs = engines
+    renamed = to_detectron2(ours.state_dict())
+    expected = theirs.state_dict()
+    assert set(renamed) <= set(expected) and counters_only(set(expected) - set(renamed))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in renamed.items())
+    back = from_detectron2(expected)
+    assert set(ours.state_dict()) <= set(back)
+    assert all(torch.equal(back[name], own) for name, own in ours.state_dict().items())
+    trainable = {n for n, p in theirs.named_parameters() if p.requires_grad}
+    own_trainable = {n: p for n, p in ours.named_parameters() if p.requires_grad}
+    assert set(to_detectron2(own_trainable)) == trainable
+
+
+def test_widths_that_the_adversary_asks_for(engines):
+    ours, theirs = engines
+    for name in ("feature_channels", "anchors", "lower_channels"):
+        assert getattr(ours, name) == getattr(theirs, name)
+
+
+@torch.no_grad()
+def test_anchors(engines):
+    ours, theirs = engines
+    features = torch.zeros(2, 4, 7, 11)
+    [expected] = theirs.proposal_generator.anchor_generator([features])
+    assert close(ours.rpn.anchor_generator(features), expected.tensor)
+
+
+@torch.no_grad()
+def test_features_logits_and_proposals(engines, samples):
+    ours, theirs = engines[0].eval(), engines[1].eval()
+    images, sizes = ours._batch(samples)
+    expected_images = theirs.preprocess_image(theirs.inputs(samples))
+    assert torch.equal(images, expected_images.tensor)
+    features = ours.backbone(images)[ours.feature]
+    expected_features = theirs.backbone(images)
+    assert close(features, expected_features[theirs.feature])
+    logits, deltas = ours._rpn_head(features)
+    generator = theirs.proposal_generator
+    [their_logits], [their_deltas] = generator.rpn_head([expected_features[theirs.feature]])
+    assert close(logits, their_logits)
+    assert close(deltas, their_deltas)
+    assert logits.std() > 0.1
+    found, losses = ours.rpn(features, logits, deltas, sizes)
+    expected, _ = generator(expected_images, expected_features)
+    assert losses == {}
+    for own, true in zip(found, expected, strict=True):
+        assert len(own) > 10
+        assert close(own, true.proposal_boxes.tensor)
+
+
+@torch.no_grad()
+def test_detections_and_masks(engines, samples):
+    ours, theirs = engines
+    found, expected = ours.eval().detect(samples), theirs.eval().detect(samples)
+    assert sum(len(each) for each in found) > 10 * len(samples)
+    for own, true in zip(found, expected, strict=True):
+        assert torch.equal(own.classes, true.classes)
+        assert close(own.boxes, true.boxes)
+        assert close(own.scores, true.scores)
+        assert own.masks.any()
+        assert torch.equal(own.masks, true.masks)
+
+
+def test_losses_and_gradients_under_one_seed(engines, samples):
+    ours, theirs = engines
+    found, _ = trained(ours, samples)
+    expected, _ = trained(theirs, samples)
+    assert set(found) == set(expected)
+    assert len(found) == 5
+    for name, loss in found.items():
+        assert loss.item() == pytest.approx(expected[name].item(), abs=TOLERANCE), name
+        assert loss > 0, name
+    if any(isinstance(module, nn.BatchNorm2d) for module in ours.modules()):
+        return  # few and alike regions: weights moved by 1e-7 change Detectron2's own by percents
+    sum(found.values()).backward()
+    sum(expected.values()).backward()
+    gradients = to_detectron2({n: p.grad for n, p in ours.named_parameters()})
+    for name, parameter in theirs.named_parameters():
+        if parameter.grad is None:
+            assert gradients[name] is None
+        else:
+            assert close(gradients[name], parameter.grad), name
+
+
+@torch.no_grad()
+def test_maps_of_both_domains(engines, samples):
+    ours, theirs = engines
+    target = [Sample(each.image, each.name, each.height, each.width) for each in samples]
+    pairs = [(trained(ours, samples)[1], trained(theirs, samples)[1])]
+    pairs.append((ours.target(target), theirs.target(target)))
+    for found, expected in pairs:
+        for own, true in zip(found.features, expected.features, strict=True):
+            assert close(own, true)
+        for own, true in zip(found.lower, expected.lower, strict=True):
+            assert close(own, true)
+        padded = len({each.image.shape for each in samples}) > 1
+        for own, true in zip(found.logits, expected.logits, strict=True):
+            # At the border, Detectron2's have seen the padding.
+            inner = (..., slice(-1), slice(-1)) if padded else ...
+            assert close(own[inner], true[inner])

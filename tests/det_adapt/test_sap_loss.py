@@ -1,0 +1,134 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from det_adapt.config import SapPlan
+from det_adapt.sap_loss import SapLoss, valid_areas
+from det_adapt.structures import Maps
+from shared.errors import UserError
+from shared.sap import SapOptions
+
+OPTIONS = SapOptions(levels=(1, 3, 4), embed_channels=8, guide_channels=0, loss_weight=0.3)
+LOWER = SapOptions(levels=(2, 5), embed_channels=8, guide_channels=0, loss_weight=0.05)
+
+
+def adversary(lower=None, options=OPTIONS):
+    torch.manual_seed(1)
+    return SapLoss(SapPlan(options, lower), 6, 3, 4 if lower else None).double()
+
+
+def maps(seed, sizes=((5, 7), (6, 3)), grad=False):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(channels, scale=1):
+        return [
+            torch.randn(1, channels, scale * h, scale * w, generator=generator)
+            .double()
+            .requires_grad_(grad)
+            for h, w in sizes
+        ]
+
+    return Maps(draw(6), draw(3), draw(4, scale=2))
+
+
+def cross_entropy(pyramid, features, logits, domain):
+    """The mean over the images of −log p(domain), one image after the other."""
+    told = [
+        pyramid(f, g).logits[0].softmax(0)[domain].log()
+        for f, g in zip(features, logits, strict=True)
+    ]
+    return -sum(told) / len(told)
+
+
+@torch.no_grad()
+def test_loss_is_lambda_times_the_sum_of_both_domains_cross_entropies():
+    module, source, target = adversary(LOWER), maps(0), maps(1)
+    losses, told = module(source, target)
+    upper = cross_entropy(module.upper, source.features, source.logits, 0)
+    upper += cross_entropy(module.upper, target.features, target.logits, 1)
+    lower = cross_entropy(module.lower, source.lower, source.logits, 0)
+    lower += cross_entropy(module.lower, target.lower, target.logits, 1)
+    torch.testing.assert_close(losses["loss_sap"], 0.3 * upper)
+    torch.testing.assert_close(losses["loss_sap_lower"], 0.05 * lower)
+    assert set(losses) == {"loss_sap", "loss_sap_lower"}
+    assert set(told) == {"accuracy/domain", "accuracy/domain_lower"}
+
+
+@torch.no_grad()
+def test_accuracy_is_the_share_of_images_whose_domain_is_told():
+    module, source, target = adversary(), maps(0), maps(1)
+    told = []
+    for domain, images in enumerate((source, target)):
+        guesses = [
+            module.upper(*m).logits.argmax().item()
+            for m in zip(images.features, images.logits, strict=True)
+        ]
+        told.append(sum(guess == domain for guess in guesses) / len(guesses))
+    _, accuracies = module(source, target)
+    assert accuracies["accuracy/domain"].item() == pytest.approx(sum(told) / 2)
+    assert set(accuracies) == {"accuracy/domain"}
+
+
+def test_gradient_of_features_and_logits_is_minus_the_plain_one():
+    module, source, target = adversary(), maps(0, grad=True), maps(1, grad=True)
+    reversed_inputs = [*source.features, *source.logits, *target.features, *target.logits]
+    reversed_ = torch.autograd.grad(module(source, target)[0]["loss_sap"], reversed_inputs)
+    plain_loss = 0.3 * (
+        cross_entropy(module.upper, source.features, source.logits, 0)
+        + cross_entropy(module.upper, target.features, target.logits, 1)
+    )
+    plain = torch.autograd.grad(plain_loss, reversed_inputs)
+    for ours, theirs in zip(reversed_, plain, strict=True):
+        torch.testing.assert_close(ours, -theirs)
+        assert theirs.abs().max() > 0
+
+
+def test_every_parameter_of_both_pyramids_gets_a_gradient():
+    module = adversary(LOWER)
+    losses, _ = module(maps(0), maps(1))
+    sum(losses.values()).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(("rounds_down", "expected"), [(True, (2, 4)), (False, (3, 5))])
+def test_valid_area_is_the_map_of_the_image_alone(rounds_down, expected):
+    """40x70 pixels in a batch of 48x80, at stride 16."""
+    crops = valid_areas(torch.randn(2, 3, 3, 5), [(40, 70), (48, 80)], 16, rounds_down=rounds_down)
+    assert [tuple(crop.shape) for crop in crops] == [(1, 3, *expected), (1, 3, 3, 5)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rounds_down", [True, False])
+@pytest.mark.parametrize("size", [(33, 47), (64, 17), (16, 31)])
+def test_valid_area_is_as_large_as_four_halvings(size, rounds_down):
+    halve = torch.nn.MaxPool2d(2, ceil_mode=not rounds_down)
+    expected = torch.zeros(1, 1, *size)
+    for _ in range(4):
+        expected = halve(expected)
+    padded = F.pad(expected, (0, 3, 0, 2))
+    (crop,) = valid_areas(padded, [size], 16, rounds_down=rounds_down)
+    assert crop.shape == expected.shape
+
+
+@torch.no_grad()
+def test_garbage_in_the_padding_changes_nothing():
+    module, target = adversary(), maps(1)
+    sizes = [(80, 112), (40, 60)]
+
+    def losses(garbage):
+        features, logits = torch.full((2, 6, 5, 7), garbage), torch.full((2, 3, 5, 7), garbage)
+        clean = maps(0, sizes=((5, 7), (3, 4)))
+        for index, (f, g) in enumerate(zip(clean.features, clean.logits, strict=True)):
+            features[index, :, : f.shape[2], : f.shape[3]] = f
+            logits[index, :, : g.shape[2], : g.shape[3]] = g
+        areas = [valid_areas(m, sizes, 16, rounds_down=False) for m in (features, logits)]
+        return module(Maps(*(list(map(torch.Tensor.double, a)) for a in areas)), target)[0]
+
+    assert losses(0.0)["loss_sap"] == losses(1e6)["loss_sap"]
+
+
+def test_an_image_smaller_than_a_cell_is_refused():
+    with pytest.raises(UserError, match="smaller than a cell of 16"):
+        valid_areas(torch.randn(1, 3, 1, 1), [(10, 40)], 16, rounds_down=True)

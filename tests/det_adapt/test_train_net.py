@@ -1,0 +1,317 @@
+"""The command line, the loop of the torchvision engine, and the folder of a run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scenes import detections
+
+from det_adapt import train_net
+from det_adapt.config import defaults
+from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
+from det_adapt.predictions import read_detections, write_detections
+from det_adapt.run_folder import CONFIGS
+from det_adapt.training import engine_config
+from shared import checkpoint
+from shared.cli import call
+from shared.errors import UserError
+from shared.events import read_metrics
+from shared.toy.layouts import make_toy
+
+TINY = [
+    *("INPUT.MIN_SIZE_TRAIN", "[32]", "INPUT.MIN_SIZE_TEST", "32", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.MAX_ITER", "4", "SOLVER.STEPS", "[3]", "SOLVER.CHECKPOINT_PERIOD", "2"),
+    *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.WARMUP_ITERS", "0", "SAP.LEVELS", "[1, 3, 6]"),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "SAP.EMBED_CHANNELS", "8", "SAP.GUIDE_CHANNELS", "8"),
+]
+NAMES = {"config.yaml", "environment.json", "metrics.jsonl", "tensorboard", "predictions"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Six game frames, six + three real and foggy ones, of 64x128. Not to be written."""
+    root = tmp_path_factory.mktemp("data")
+    layouts = ["sim10k", "cityscapes", "cityscapes_foggy"]
+    size = {"height": 64, "width": 128}
+    make_toy(root, layouts, count=6, val_count=3, **size, workers=1, progress=False)
+    return root
+
+
+@pytest.fixture
+def settings(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return [*TINY, "DATASETS.ROOT", str(root)]
+
+
+def run(name, *arguments):
+    config = ["--config-file", CONFIGS / f"{name}.yaml", "--engine", "torchvision"]
+    return call(train_net.main, [str(a) for a in (*config, *arguments)])
+
+
+def fails(capsys, name, *arguments):
+    """The one line of a user's error."""
+    capsys.readouterr()
+    assert run(name, *arguments) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def config(root, output, *overrides):
+    """Of a run on the toy pair, from scratch."""
+    own = ["DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output), "MODEL.WEIGHTS", ""]
+    cfg = engine_config("torchvision", CONFIGS / "sapnet_toy.yaml", [*TINY, *own, *overrides])
+    return cfg
+
+
+def trained(cfg, *, resume=False):
+    training = Training(cfg)
+    if resume:
+        training.resume()
+    logs = []
+    training.train(logs.append)
+    return training, logs
+
+
+def equal(ours, theirs):
+    ours, theirs = ours.model.state_dict(), theirs.model.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
+    settings, tmp_path, capsys, caplog
+):
+    caplog.set_level("INFO")
+    assert run("sapnet_toy", *settings) == 0
+    printed = capsys.readouterr().out
+    assert "first the source-only stage: runs/source_toy" in caplog.text
+    assert "missing (new layers): sap.upper.*" in caplog.text
+    assert "source_toy: AP50" in printed and "sapnet_toy: AP50" in printed
+    for name, pictures in (("source_toy", set()), ("sapnet_toy", {"pictures"})):
+        folder = tmp_path / "runs" / name
+        found = {path.name for path in folder.iterdir()}
+        assert found == NAMES | {"checkpoints", "panels", "report.html"} | pictures
+        assert len(list((folder / "predictions").glob("*.json"))) == 3
+        score = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+        assert score["images"] == 3 and score["iteration"] == 4
+        assert set(score["ap50"]) == {"car"} and score["coco"].keys() == {"box"}
+        assert score["cityscapes"] is None
+        assert score["protocols"].keys() == {"11-point", "COCO box AP50", "COCO box AP"}
+    folder = tmp_path / "runs/sapnet_toy"
+    [line] = [e for e in read_metrics(folder) if e["kind"] == "train"]
+    losses = {"loss/rpn_cls", "loss/rpn_loc", "loss/cls", "loss/box_reg", "loss/sap"}
+    assert line.keys() >= losses | {"accuracy/domain", "lr/model", "peak_memory_mb"}
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["engine"] == "torchvision"
+    panel = np.asarray(Image.open(next((folder / "panels").glob("*.png"))))
+    assert panel.shape[1] > 4 * panel.shape[0] * 1.5  # input, truth, before, after
+
+    assert "already holds a run" in fails(capsys, "sapnet_toy", *settings)
+    assert run("sapnet_toy", "--eval-only", *settings) == 0
+    assert capsys.readouterr().out == printed
+    message = fails(capsys, "sapnet_toy", "--resume", *settings, "SAP.LOSS_WEIGHT", "0.5")
+    assert "SAP.LOSS_WEIGHT was 0.1, is 0.5" in message
+
+
+def test_masks_are_scored_by_the_official_script(settings, tmp_path, capsys):
+    assert run("source_toy_foggy", *settings, "SOLVER.MAX_ITER", "1") == 0
+    score = [e for e in read_metrics(tmp_path / "runs/source_toy_foggy") if e["kind"] == "eval"][-1]
+    assert len(score["ap50"]) == 8 and score["coco"].keys() == {"box", "mask"}
+    assert set(score["cityscapes"]) == {"ap", "ap50", "map", "map50"}
+    assert "(masks), Cityscapes' script" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line(settings, tmp_path, capsys):
+    message = fails(capsys, "sapnet_sim10k", *settings, "MODEL.DEVICE", "cpu")
+    assert "no checkpoint" in message
+    assert "python det_adapt/train_net.py --config-file configs/source_sim10k.yaml" in message
+    message = fails(capsys, "sapnet_toy", *settings, "DATASETS.TARGET", "[]", "MODEL.WEIGHTS", "")
+    assert "DATASETS.TARGET is empty" in message
+    message = fails(capsys, "source_toy", *settings, "MODEL.ROI_HEADS.NUM_CLASSES", "3")
+    assert "NUM_CLASSES is 3" in message and "set it to 1" in message
+    message = fails(capsys, "source_toy", *settings, "--eval-only")
+    assert "no checkpoint in runs/source_toy" in message
+    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.NORM", "GN")
+    assert "MODEL.FPN.NORM" in message and "--engine detectron2" in message
+    message = fails(capsys, "source_toy", *settings, "SOLVER.BASE_LR", "1e30")
+    assert "the loss is not finite" in message and "SOLVER.BASE_LR" in message
+    message = fails(capsys, "source_toy", *settings, "--num-gpus", "3", "SOLVER.IMS_PER_BATCH", "4")
+    assert "cannot be divided among 3 processes" in message
+    (tmp_path / "file").write_text("")
+    message = fails(capsys, "source_toy", *settings, "OUTPUT_DIR", str(tmp_path / "file"))
+    assert "cannot write the run's folder" in message
+    message = fails(
+        capsys, "source_toy", *settings, "DATASETS.TEST", "[toy_sim10k, toy_kitti_train]"
+    )
+    assert "expected one data set to score" in message
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(root, settings, tmp_path, capsys):
+    """Every anchor and every proposal counts, so that what is drawn makes no difference."""
+    everything = [
+        *(*settings, "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1"),
+        *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
+        *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
+        *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
+        *("SOLVER.BASE_LR", "0.01", "SAP.LR_MULT", "1.0"),
+        *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
+    ]
+    assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
+    assert run("sapnet_toy", *everything, "OUTPUT_DIR", "two", "--num-gpus", "2") == 0
+    one, two = (
+        checkpoint.load(tmp_path / n / "checkpoints/last.pt")["model"] for n in ("one", "two")
+    )
+    # Compared as steps: a weight is large beside what one iteration changes of it.
+    cfg = engine_config("torchvision", tmp_path / "one/config.yaml", [])
+    for name, start in Training(cfg).model.state_dict().items():
+        step = one[name] - start
+        tolerance = 0.01 * step.abs().max().item() + 1e-7
+        torch.testing.assert_close(two[name] - start, step, rtol=0, atol=tolerance)
+    scores = [
+        [e for e in read_metrics(tmp_path / name) if e["kind"] == "eval"][-1]["images"]
+        for name in ("one", "two")
+    ]
+    assert scores == [3, 3]
+
+
+# --- the loop ------------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(root, tmp_path):
+    whole, logs = trained(config(root, tmp_path / "whole"))
+    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-4, 1e-4, 1e-4, 1e-5])
+
+    class StopError(Exception):
+        pass
+
+    def stop(logs):
+        if first.iteration == 3:
+            raise StopError
+
+    first = Training(config(root, tmp_path / "parts"))
+    with pytest.raises(StopError):
+        first.train(stop)
+    # Of the third iteration nothing was saved.
+    again, logs = trained(config(root, tmp_path / "parts"), resume=True)
+    assert len(logs) == 2
+    assert equal(again, whole)
+    assert not equal(whole, Training(config(root, tmp_path / "new")))
+
+
+def test_poisoned_target_labels_give_bit_identical_training(root, tmp_path):
+    expected, _ = trained(config(root, tmp_path / "clean"))
+    shutil.copytree(root / "toy", tmp_path / "toy")
+    labels = [p for p in (tmp_path / "toy/cityscapes/gtFine").rglob("*") if p.is_file()]
+    assert any(path.name.endswith("instanceIds.png") for path in labels)
+    for path in labels:
+        path.write_text("poison")
+    poisoned, _ = trained(config(tmp_path, tmp_path / "poisoned"))
+    assert equal(poisoned, expected)
+
+
+def test_a_step_reaches_every_trained_parameter(root, tmp_path):
+    cfg = config(root, tmp_path, "SOLVER.OPTIMIZER", "SGD", "SAP.LOWER.FEATURE", "res2")
+    training = Training(cfg)
+    before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
+    logs = []
+    training.train(logs.append)
+    assert {"loss/sap", "loss/sap_lower", "accuracy/domain_lower"} <= set(logs[0])
+    for name, parameter in training.model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_the_source_only_run_has_no_adversary_and_the_same_detector(root, tmp_path):
+    with_it = Training(config(root, tmp_path)).model.state_dict()
+    without = Training(config(root, tmp_path, "SAP.ENABLED", "False")).model.state_dict()
+    assert not any(name.startswith("sap.") for name in without)
+    assert all(torch.equal(with_it[name], tensor) for name, tensor in without.items())
+
+
+def test_groups_follow_detectron2s_keys(root, tmp_path):
+    keys = {"WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.2, "BIAS_LR_FACTOR": 2.0, "BASE_LR": 0.5}
+    pairs = [item for key, value in keys.items() for item in (f"SOLVER.{key}", str(value))]
+    cfg = config(root, tmp_path, *pairs, "SAP.LR_MULT", "10.0", "MODEL.BACKBONE.FREEZE_AT", "1")
+    model = SapRCNN.from_config(cfg)
+    groups = build_optimizer(cfg, model).param_groups
+    found = {id(p): group for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found)
+    for name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if name.startswith("backbone.stem"):
+                assert id(parameter) not in found
+                continue
+            group = found[id(parameter)]
+            is_norm = isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm)
+            assert group["weight_decay"] == (0.2 if is_norm else 0.1), name
+            rate = (2.0 if own == "bias" else 1.0) * (10.0 if name.startswith("sap.") else 1.0)
+            assert group["lr_mult"] == rate, name
+
+
+def schedule(**keys):
+    cfg = defaults()
+    for key, value in keys.items():
+        cfg.SOLVER[key] = value
+    return cfg
+
+
+def test_the_rate_warms_up_and_falls_in_steps():
+    cfg = schedule(MAX_ITER=12, STEPS=(6, 9), WARMUP_ITERS=4, WARMUP_FACTOR=0.2, GAMMA=0.5)
+    factors = [rate_factor(cfg, iteration) for iteration in range(12)]
+    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert factors == pytest.approx(expected)
+    cfg.SOLVER.WARMUP_METHOD = "constant"
+    assert [rate_factor(cfg, i) for i in range(6)] == pytest.approx([0.2] * 4 + [1, 1])
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("method", ["linear", "constant"])
+def test_the_rate_is_detectron2s(method):
+    from detectron2.solver import build_lr_scheduler
+
+    keys = {"MAX_ITER": 20, "STEPS": (9, 15), "WARMUP_ITERS": 5, "WARMUP_METHOD": method}
+    cfg = schedule(**keys)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    for iteration in range(20):
+        assert rate_factor(cfg, iteration) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_what_cannot_be_trained_is_named(root, tmp_path):
+    for overrides, message in (
+        (["SOLVER.AMP.ENABLED", "True"], "AMP"),
+        (["MODEL.DEVICE", "toaster"], "toaster"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Training(config(root, tmp_path, *overrides))
+    checkpoint.save({"a": torch.zeros(1)}, tmp_path / "checkpoints/last.pt")
+    with pytest.raises(UserError, match="no checkpoint of a run"):
+        Training(config(root, tmp_path)).resume()
+
+
+# --- predictions ---------------------------------------------------------------------------------
+
+
+def test_detections_survive_their_file(tmp_path):
+    masks = torch.zeros(2, 30, 40, dtype=torch.bool)
+    masks[0, 3:9, 5:20] = True
+    found = detections((1, 0.9, (5, 3, 20, 9)), (0, 0.25, (0.5, 1.25, 7, 8)), masks=masks)
+    for written in (found, detections(), detections((0, 0.5, (1, 2, 3, 4)))):
+        write_detections(tmp_path / "a.json", written, ("car", "bus"))
+        read = read_detections(tmp_path / "a.json", ("car", "bus"))
+        for name in ("boxes", "scores", "classes"):
+            assert torch.equal(getattr(read, name), getattr(written, name)), name
+        assert (read.masks is None) == (written.masks is None)
+    write_detections(tmp_path / "a.json", found, ("car", "bus"))
+    assert torch.equal(read_detections(tmp_path / "a.json", ("car", "bus")).masks, masks)
+    with pytest.raises(UserError, match="has a 'bus'"):
+        read_detections(tmp_path / "a.json", ("car",))
