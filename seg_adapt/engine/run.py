@@ -27,7 +27,6 @@ from seg_adapt.engine.build import (
 )
 from seg_adapt.engine.checkpoint import resume_run, save_run
 from seg_adapt.engine.illustrate import Album
-from seg_adapt.engine.progress import Progress, peak_memory
 from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
 from seg_adapt.engine.scoring import score, score_officially
 from seg_adapt.engine.stages import Kind, StagePlan
@@ -40,6 +39,7 @@ from shared.errors import UserError
 from shared.events import RunLog, describe_environment
 from shared.images import image_size
 from shared.own_data import resolve_label_space, resolve_segmentation
+from shared.progress import Progress, peak_memory
 from shared.report import write_report
 
 logger = logging.getLogger(__name__)
