@@ -1,17 +1,57 @@
-"""Toy data and small networks that many tests share."""
+"""Toy data and small networks that many tests share.
 
+Detectron2 is optional: where it is missing, its tests are skipped and the summary says so.
+"""
+
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from det_adapt.config import INSTALL_DETECTRON2
 from seg_adapt.engine.pretrain import pretrain, weights_path
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
+from shared.catalog import DetectionRecord
 from shared.toy.layouts import make_toy
 
 TOY_SIZE = (64, 128)
+HAS_DETECTRON2 = find_spec("detectron2") is not None
+
+
+def pytest_collection_modifyitems(items):
+    skip = pytest.mark.skip(reason="needs Detectron2")
+    for item in items:
+        if not HAS_DETECTRON2 and item.get_closest_marker("detectron2"):
+            item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not HAS_DETECTRON2:
+        terminalreporter.section("Detectron2 is missing: its tests were skipped", yellow=True)
+        terminalreporter.line(f"to run them, install it: {INSTALL_DETECTRON2}")
+
+
+@pytest.fixture
+def make_record(tmp_path):
+    """Writes a noise image, and an instance PNG if asked for: `make_record(name, annotations)`."""
+
+    def make(name="a", annotations=(), size=(40, 60), ids=None):
+        generator = np.random.default_rng(sum(map(ord, name)))
+        pixels = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+        image, instances = tmp_path / f"{name}.png", None
+        Image.fromarray(pixels).save(image)
+        if ids is not None:
+            instances = tmp_path / f"{name}_ids.png"
+            Image.fromarray(ids.astype(np.uint16)).save(instances)
+        known = None if annotations is None else tuple(annotations)
+        return DetectionRecord(name, image, *size, known, instances)
+
+    return make
 
 
 @pytest.fixture(autouse=True, scope="session")
