@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from det_adapt.data.build import test_augmentation
-from det_adapt.data.samples import Augmentation
-from det_adapt.data.samples import _resize as resize
+from det_adapt.data.samples import Augmentation, resize
 from det_adapt.engines import ENGINES, choose_engine
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections

@@ -8,8 +8,7 @@ named on stderr and left out; the exit code is then 2.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +30,12 @@ from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared.cli import EXIT_USER_ERROR
 from shared.errors import MissingFileError, UserError
-from shared.files import replacing
-from shared.images import read_image, write_png
+from shared.images import write_png
 from shared.label_maps import LabelSpace, encode_colors
+from shared.media import Video, find_images, is_video, read_picture, writing_video
 from shared.visualize import overlay
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv")
 OVERLAY_ALPHA = 0.55
-FALLBACK_FRAMES_PER_SECOND = 25.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
     if not args.input.exists():
         raise MissingFileError(f"no image, folder or video at {args.input}")
-    video = args.input.suffix.lower() in VIDEOS and args.input.is_file()
+    video = is_video(args.input)
     files = [] if video else find_images(args.input, args.output)
     resize = (args.resize[1], args.resize[0]) if args.resize else None
     predictor = Predictor.from_checkpoint(args.checkpoint, torch.device(args.device), resize)
@@ -121,44 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_USER_ERROR if failed else 0
 
 
-def find_images(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    """(image, its path below `output` without an ending) of one image or of every one in a folder.
-
-    What lies in `output` is left out: a second run must not predict the pictures of the first.
-    """
-    if source.is_file():
-        if source.suffix.lower() not in IMAGES:
-            kinds = ", ".join(ending[1:] for ending in IMAGES + VIDEOS)
-            raise UserError(f"{source} is no image or video by its name; expected one of {kinds}")
-        return [(source, Path(source.stem))]
-    if source.resolve() == output.resolve():
-        raise UserError(f"--output {output} is the input folder; give another one")
-    files = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in IMAGES and path.is_file() and not path.name.startswith(".")
-        if not path.resolve().is_relative_to(output.resolve())
-    ]
-    if not files:
-        endings = ", ".join(ending[1:] for ending in IMAGES)
-        raise UserError(f"no image below {source}; looked for {endings}")
-    found: dict[Path, Path] = {}
-    for path in files:
-        name = path.relative_to(source).with_suffix("")
-        if name in found:
-            raise UserError(
-                f"{found[name]} and {path} would have the same predictions' names; rename one"
-            )
-        found[name] = path
-    return [(path, name) for name, path in found.items()]
-
-
 def predict_images(predictor: Predictor, files: list[tuple[Path, Path]], output: Path) -> int:
     """Writes the predictions of every file; returns how many could not be read."""
     failed = 0
     for path, name in tqdm(files, unit="image", disable=len(files) == 1):
         try:
-            image = _read(path)
+            image = read_picture(path)
         except UserError as error:
             failed += 1
             tqdm.write(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -189,70 +153,23 @@ def predict_video(predictor: Predictor, path: Path, output: Path, *, frames: boo
 
     The video appears under its name when it is whole.
     """
-    capture = cv2.VideoCapture(str(path))
-    try:
-        first, frame = capture.read()
-        if not first:
-            raise UserError(f"{path} is damaged or no video that OpenCV reads; convert it to mp4")
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate < 1000 else FALLBACK_FRAMES_PER_SECOND
-        total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        target = output / f"{path.stem}_overlay.mp4"
-        with (
-            _video_writer(target, rate, frame.shape[:2]) as writer,
-            tqdm(total=total if total > 0 else None, unit="frame") as progress,
-        ):
-            count = 0
-            while first:
-                image = _to_tensor(frame)
-                ids = predictor(image)
-                if frames:
-                    base = output / f"{path.stem}_frames" / f"{count:06d}"
-                    blended = write(base, image, ids, predictor.space)
-                else:
-                    blended, _ = _overlay(image, ids, predictor.space)
-                writer.write(cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
-                count += 1
-                progress.update()
-                first, frame = capture.read()
-    finally:
-        capture.release()
+    video, count = Video(path), 0
+    with writing_video(output / f"{path.stem}_overlay.mp4", video.rate, video.size) as writer:
+        for image in tqdm(video, total=video.count, unit="frame"):
+            ids = predictor(image)
+            if frames:
+                base = output / f"{path.stem}_frames" / f"{count:06d}"
+                blended = write(base, image, ids, predictor.space)
+            else:
+                blended, _ = _overlay(image, ids, predictor.space)
+            writer.write(cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
+            count += 1
     return count
-
-
-@contextmanager
-def _video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
-    """size: (height, width)."""
-    code = cv2.VideoWriter_fourcc(*"mp4v")
-    with replacing(path) as partial:
-        writer = cv2.VideoWriter(str(partial), code, rate, (size[1], size[0]))
-        if not writer.isOpened():
-            raise UserError(f"OpenCV cannot write {path}: this build has no mp4 encoder")
-        try:
-            yield writer
-        finally:
-            writer.release()
 
 
 def _overlay(image: Tensor, ids: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
     colors = encode_colors(ids, space)
     return overlay(image.permute(1, 2, 0).numpy(), colors, OVERLAY_ALPHA), colors
-
-
-def _read(path: Path) -> Tensor:
-    """(3, H, W) uint8 RGB."""
-    if path.suffix.lower() not in (".bmp", ".webp"):
-        return read_image(path)
-    content = np.fromfile(path, np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if pixels is None:
-        raise UserError(f"{path} is damaged or no image; write it again")
-    return _to_tensor(pixels)
-
-
-def _to_tensor(bgr: np.ndarray) -> Tensor:
-    """OpenCV's (H, W, 3) BGR as (3, H, W) RGB."""
-    return torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ import pytest
 import torch
 from fvcore.common.config import CfgNode
 
+from det_adapt.config import defaults as detection_defaults
+from det_adapt.engines.torchvision.trainer import SapRCNN
+from det_adapt.training import engine_config
 from seg_adapt.config import check, defaults
 from seg_adapt.engine import build as build_module
 from seg_adapt.engine.build import (
@@ -25,12 +28,14 @@ from shared.label_maps import label_space
 
 REPOSITORY = Path(__file__).parents[1]
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()
-CONFIGS = sorted(
-    path
-    for path in (REPOSITORY / "configs").glob("*.yaml")
-    # Detection's files have Detectron2's keys, and a test of their own.
-    if "META_ARCHITECTURE" not in CfgNode.load_yaml_with_base(str(path)).get("MODEL", {})
-)
+
+
+def is_detection(path):
+    """Detection's files have Detectron2's keys, and a test of their own."""
+    return "META_ARCHITECTURE" in CfgNode.load_yaml_with_base(str(path)).get("MODEL", {})
+
+
+CONFIGS = [p for p in sorted((REPOSITORY / "configs").glob("*.yaml")) if not is_detection(p)]
 PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("datasets/*.md")]
 
 
@@ -55,20 +60,27 @@ def test_every_reference_to_code_resolves():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_named_files_exist(page):
     text = page.read_text()
-    for name in re.findall(r"`((?:configs|docs|datasets|shared|seg_adapt)/[\w/]+\.\w+)", text):
+    for name in re.findall(
+        r"`((?:configs|docs|datasets|shared|seg_adapt|det_adapt)/[\w/]+\.\w+)", text
+    ):
         assert (REPOSITORY / name).is_file(), name
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
         assert (page.parent / link).exists(), link
+
+
+def has_key(cfg, key):
+    for part in key.split("."):
+        if part not in cfg:
+            return False
+        cfg = cfg[part]
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_named_keys_exist(page):
     for code in re.findall(r"`([^`]+)`", page.read_text()):
         for key in re.findall(r"(?<![\w/])(?:[A-Z][A-Z_]*\.)+[A-Z][A-Z_]*(?![\w/])", code):
-            cfg = defaults()
-            for part in key.split("."):
-                assert part in cfg, key
-                cfg = cfg[part]
+            assert any(has_key(tree, key) for tree in (defaults(), detection_defaults())), key
 
 
 def build(cfg):
@@ -106,7 +118,12 @@ ROWS = [
 
 @pytest.mark.parametrize(("config", "overrides"), ROWS)
 def test_every_ablation_builds(config, overrides):
-    build(load_config(defaults(), REPOSITORY / config, shlex.split(overrides)))
+    path, overrides = REPOSITORY / config, shlex.split(overrides)
+    if not is_detection(path):
+        build(load_config(defaults(), path, overrides))
+        return
+    with torch.device("meta"):
+        SapRCNN.from_config(engine_config("torchvision", path, overrides))
 
 
 def test_the_ablations_were_found():

@@ -86,7 +86,7 @@ def read_sample(
             f"{record.width}x{record.height} pixels: unpack image and annotations again"
         )
     height, width, flipped = augmentation.draw(record.height, record.width, generator)
-    image = _resize(image, height, width)
+    image = resize(image, height, width)
     sample = Sample(image.flip(-1) if flipped else image, record.name, record.height, record.width)
     if classes is None:
         return sample
@@ -110,7 +110,8 @@ def trained_on(record: DetectionRecord) -> list[Annotation]:
     return [a for a in record.annotations or () if not (a.crowd or a.difficult)]
 
 
-def _resize(image: Tensor, height: int, width: int) -> Tensor:
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """(3, height, width) of an image (3, H, W) uint8, with Pillow's antialiased bilinear filter."""
     if tuple(image.shape[-2:]) == (height, width):
         return image
     return v2.resize(image, [height, width], InterpolationMode.BILINEAR, antialias=True)

@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from shared.report.records import Record, Run, miou_of
+from shared.report.records import Record, Run, mean_score, measure_of
 from shared.report.results import Comparison
 from shared.report.svg import FEWEST_TO_SMOOTH, Series, line_chart
 
@@ -13,7 +13,7 @@ UNITS = {"lr": "learning rate", SPEED: "seconds"}
 
 
 def curves(comparison: Comparison) -> str:
-    """Target mIoU, then the training records' numbers grouped by the part before the slash."""
+    """Target mIoU or AP50, then the training records' numbers by the part before the slash."""
     run = comparison.run
     charts = [_quality(comparison)] if comparison.this is not None else []
     charts += [_training_chart(run, key) for key in _keys(run.train)]
@@ -70,9 +70,10 @@ def _training_chart(run: Run, key: str) -> str:
 
 
 def _quality(comparison: Comparison) -> str:
-    """Target mIoU of every evaluation, the baseline's beside it."""
+    """Target mIoU or AP50 of every evaluation, the baseline's beside it."""
     run, baseline = comparison.run, comparison.baseline
     dataset = comparison.this.get("dataset")
+    _, mean = measure_of(comparison.this)
     series, labels = [_evaluations(run, dataset, "this")], [_label(run, "this")]
     if comparison.before is not None:
         series.insert(0, _evaluations(baseline, dataset, "baseline"))
@@ -82,9 +83,9 @@ def _quality(comparison: Comparison) -> str:
         series.insert(0, _scores(run.selections, "selection score", "selection"))
         labels.append('<span class="label"><i class="selection"></i>chooses, without labels</span>')
     chart = line_chart(
-        series, title="mIoU over iterations", y_label="mIoU (%)", stages=run.stages()
+        series, title=f"{mean} over iterations", y_label=f"{mean} (%)", stages=run.stages()
     )
-    return _figure("target mIoU", "".join(labels), chart)
+    return _figure(f"target {mean}", "".join(labels), chart)
 
 
 def _label(run: Run, style: str) -> str:
@@ -93,11 +94,11 @@ def _label(run: Run, style: str) -> str:
 
 def _evaluations(run: Run, dataset: str | None, style: str) -> Series:
     records = [r for r in run.evaluations if r.get("dataset") == dataset]
-    return _scores(records, f"{run.method} mIoU", style)
+    return _scores(records, f"{run.method} score", style)
 
 
 def _scores(records: list[Record], name: str, style: str) -> Series:
-    y = [math.nan if miou_of(r) is None else miou_of(r) for r in records]
+    y = [math.nan if mean_score(r) is None else mean_score(r) for r in records]
     return Series(name, [r["iteration"] for r in records], y, style, markers=True)
 
 

@@ -55,9 +55,7 @@ def _page(run: Run, baseline: Run | None) -> str:
             _reproduction(run, baseline),
         ]
     )
-    domains = " → ".join(
-        filter(None, (run.setting("DATA", "SOURCE"), run.setting("DATA", "TARGET")))
-    )
+    domains = " → ".join(filter(None, (run.source, run.target)))
     sub = f'<p class="sub">{escape(domains)}</p>' if domains else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

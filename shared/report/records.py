@@ -43,6 +43,14 @@ class Run:
         return (self.setting("METHOD") or self.folder.name).replace("_", " ")
 
     @property
+    def source(self) -> str:
+        return self.setting("DATA", "SOURCE") or self.setting("DATASETS", "TRAIN")
+
+    @property
+    def target(self) -> str:
+        return self.setting("DATA", "TARGET") or self.setting("DATASETS", "TARGET")
+
+    @property
     def last_evaluation(self) -> Record | None:
         """The last checkpoint's result on the first data set that was evaluated there."""
         if not self.evaluations:
@@ -91,14 +99,19 @@ def number(value: object) -> float | None:
     return float(value)
 
 
-def iou_of(record: Record | None) -> dict[str, float | None]:
-    """Per-class IoU in percent, in the data set's order; None where a class is absent."""
-    iou = (record or {}).get("iou")
-    return {str(k): number(v) for k, v in iou.items()} if isinstance(iou, dict) else {}
+def class_scores(record: Record | None) -> dict[str, float | None]:
+    """Per-class IoU or AP50 in percent, in the data set's order; None where a class is absent."""
+    scores = (record or {}).get("iou", (record or {}).get("ap50"))
+    return {str(k): number(v) for k, v in scores.items()} if isinstance(scores, dict) else {}
 
 
-def miou_of(record: Record | None) -> float | None:
-    return number((record or {}).get("miou"))
+def mean_score(record: Record | None) -> float | None:
+    return number((record or {}).get("miou", (record or {}).get("map50")))
+
+
+def measure_of(record: Record | None) -> tuple[str, str]:
+    """What `class_scores` and `mean_score` are called: IoU and mIoU, or AP50 of detectors."""
+    return ("AP50", "AP50") if "map50" in (record or {}) else ("IoU", "mIoU")
 
 
 def read_run(folder: Path) -> Run:

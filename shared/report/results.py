@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 
-from shared.report.records import Record, Run, iou_of, miou_of, number
+from shared.report.records import Record, Run, class_scores, mean_score, measure_of, number
 
 DASH = "–"
 
@@ -30,7 +30,7 @@ class Comparison:
 
 @dataclass
 class Row:
-    """IoU in percent; None where there is none. `style` is the table row's CSS class."""
+    """IoU or AP50 in percent; None where there is none. `style` is the table row's CSS class."""
 
     name: str
     this: float | None
@@ -69,19 +69,22 @@ def tiles(comparison: Comparison) -> str:
     """Headline numbers, all of the last checkpoint."""
     run, this, before = comparison.run, comparison.this, comparison.before
     parts = []
+    _, mean = measure_of(this)
     if this is not None:
         note = f"last checkpoint, iteration {this['iteration']:,}"
-        parts.append(_tile("mIoU on the target", percent(miou_of(this)), "%", note, "tile main"))
+        parts.append(
+            _tile(f"{mean} on the target", percent(mean_score(this)), "%", note, "tile main")
+        )
     if before is not None:
         name = comparison.baseline.method
         note = f"last checkpoint, iteration {before['iteration']:,}"
-        parts.append(_tile(f"mIoU, {name}", percent(miou_of(before)), "%", note))
-        gap = signed(difference(miou_of(this), miou_of(before)))
+        parts.append(_tile(f"{mean}, {name}", percent(mean_score(before)), "%", note))
+        gap = signed(difference(mean_score(this), mean_score(before)))
         parts.append(_tile("Change", gap, "points", f"against {name}"))
     if comparison.official:
-        official = percent(miou_of(comparison.official))
+        official = percent(mean_score(comparison.official))
         note = f"cityscapesScripts, {_present(comparison.official)} classes"
-        parts.append(_tile("mIoU, official", official, "%", note))
+        parts.append(_tile(f"{mean}, official", official, "%", note))
     results, parts = _grid(parts), []
     if run.iterations is not None:
         names = [name for _, name in run.stages() if name]
@@ -96,7 +99,7 @@ def tiles(comparison: Comparison) -> str:
 
 
 def class_table(comparison: Comparison) -> str:
-    """Per-class IoU of the last checkpoint beside the baseline's and the official script's."""
+    """Per-class scores of the last checkpoint beside the baseline's and the official script's."""
     run, this, before = comparison.run, comparison.this, comparison.before
     if this is None:
         return ""
@@ -114,7 +117,7 @@ def class_table(comparison: Comparison) -> str:
         else ""
     )
     return (
-        "<section><h2>IoU by class</h2>"
+        f"<section><h2>{measure_of(this)[0]} by class</h2>"
         f'<p class="muted">Percent on {escape(str(this.get("dataset", "the target")))}{images}, '
         f"last checkpoint. A dash: no such score, as for a class that does not occur.{official}</p>"
         f'<div class="card">{_key(comparison)}'
@@ -138,7 +141,7 @@ def history(run: Run) -> str:
         rows.append(
             f"<tr><td>{record['iteration']:,}</td>"
             f"<td>{escape(str(record.get('dataset', '')))}{oracle}</td>"
-            f"<td>{percent(miou_of(record))}</td>"
+            f"<td>{percent(mean_score(record))}</td>"
             + "".join(f"<td>{percent(value)}</td>" for value in values)
             + "</tr>"
         )
@@ -150,23 +153,23 @@ def history(run: Run) -> str:
     )
     return (
         f'<details class="card"><summary>All {len(records)} evaluations</summary>{note}'
-        '<div class="scroll"><table><thead><tr><th>iteration</th><th>data set</th><th>mIoU</th>'
-        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+        '<div class="scroll"><table><thead><tr><th>iteration</th><th>data set</th>'
+        f"<th>{measure_of(records[0])[1]}</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
     )
 
 
 def _classes(comparison: Comparison) -> list[Row]:
-    before, official = iou_of(comparison.before), iou_of(comparison.official)
+    before, official = class_scores(comparison.before), class_scores(comparison.official)
     return [
         Row(name, value, before.get(name), official.get(name))
-        for name, value in iou_of(comparison.this).items()
+        for name, value in class_scores(comparison.this).items()
     ]
 
 
 def _means(comparison: Comparison) -> list[Row]:
     this, before = comparison.this, comparison.before
     name = f"mean of {_present(this)}"
-    means = miou_of(this), miou_of(before), miou_of(comparison.official)
+    means = mean_score(this), mean_score(before), mean_score(comparison.official)
     rows = [Row(name, *means, "mean first-mean")]
     others, official = _protocols(before), _protocols(comparison.official)
     for name, value in _protocols(this).items():
@@ -176,8 +179,8 @@ def _means(comparison: Comparison) -> list[Row]:
 
 
 def _present(record: Record) -> int:
-    """Number of classes that have an IoU."""
-    return sum(value is not None for value in iou_of(record).values())
+    """Number of classes that have a score."""
+    return sum(value is not None for value in class_scores(record).values())
 
 
 def _row(row: Row, comparison: Comparison) -> str:
