@@ -452,7 +452,12 @@ def test_an_interrupted_check_leaves_everything_as_it_was(copy):
     before = digest(root)
     command = [sys.executable, str(SCRIPT), "toy_game", "--root", str(root), "--workers", "2"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        # A background job is started with Ctrl-C ignored, and so would be its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # The progress bar appears once the files are being read.
     seen = b""
