@@ -9,11 +9,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import adaptation
 import results_page
 from color_transfer import TRANSFERS, histograms, match_histogram, match_mean_and_deviation
+from results_plot import plot
+from suites import SUITES, Measure
 
 from seg_adapt.methods import METHODS
+from shared.errors import UserError
+
+REPOSITORY = Path(__file__).parents[1]
+MIOU = SUITES["segmentation"].measures[0]
 
 
 def noise(seed, low, high, size=(24, 40, 3)):
@@ -69,20 +74,42 @@ def results(tmp_path):
 
 
 def test_table_shows_seeds_spread_and_paired_gain(results):
-    lines = results_page.table(results).splitlines()
+    lines = results_page.table(results, MIOU).splitlines()
     assert lines[2].startswith("| source_only | 20.0 | 22.0 | 21.0 ± 1.4 |  | 1.0 | 100 |")
     assert "| 21.0 | 23.0 | 22.0 ± 1.4 |" in lines[3]
     assert lines[4] == "| road | 25.0 | 29.0 | 27.0 ± 2.8 | +6.0 (+5.0 … +7.0) | 1.0 | 100 |"
-    assert "source 10.0 → train 27.0" in results_page.stage_table(results)
-    assert results_page.class_table(results).splitlines()[2:] == [
+    assert "source 10.0 → train 27.0" in results_page.stage_table(results, MIOU)
+    assert results_page.class_table(results, MIOU).splitlines() == [
+        "| IoU | source_only | road |",
+        "| --- | --- | --- |",
         "| road | 21.0 | 27.0 |",
         "| train | – | – |",
     ]
 
 
 def test_plot_places_every_seed(results):
-    assert results_page.plot(results).count("<circle") == 4
+    drawing = plot(results, Measure("mIoU", "miou", "iou"))
+    assert drawing.count("<circle") == 4 and "mIoU in percent" in drawing
+
+
+def test_a_page_without_a_place_for_the_tables_is_named(results, tmp_path):
+    (tmp_path / "results.md").write_text("nothing")
+    folder = REPOSITORY / "benchmarks" / "results" / "adaptation"
+    with pytest.raises(UserError, match="<!-- segmentation: begin -->"):
+        results_page.write_page(folder, tmp_path)
 
 
 def test_every_method_has_a_row():
-    assert {row.method for row in adaptation.ROWS} == set(METHODS)
+    methods = {row.script[-1] for row in SUITES["segmentation"].rows}
+    assert methods == set(METHODS)
+
+
+def test_branches_start_from_the_source_stage_of_their_seed(tmp_path):
+    suite = SUITES["detection_clear_foggy"]
+    rows = {row.name: row for row in suite.rows}
+    command = suite.command(rows["source_only"], 1, tmp_path / "source_only")
+    assert command[command.index("MODEL.WEIGHTS") + 1] == str(tmp_path / "source_stage")
+    assert command[command.index("SAP.ENABLED") + 1] == "False"
+    command = suite.command(rows["oracle"], 1, tmp_path / "oracle")
+    assert "[toy_foggy_cityscapes_train]" in command
+    assert "MODEL.WEIGHTS" not in suite.command(rows["source_stage"], 1, tmp_path / "source_stage")
