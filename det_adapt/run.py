@@ -15,11 +15,11 @@ from det_adapt.pictures import attention_pictures, draw_detections, draw_truth
 from det_adapt.predictions import read_detections
 from det_adapt.run_folder import check_same_run, resolve_weights, write_config
 from det_adapt.scoring import evaluating, prediction_path, score
-from det_adapt.training import build_training
+from det_adapt.training import build_training, load_detector
 from shared import distributed
 from shared.catalog import DetectionDataset
 from shared.errors import UserError
-from shared.events import RunLog, describe_environment
+from shared.events import METRICS_FILE, RunLog, describe_environment
 from shared.images import read_image, write_png
 from shared.own_data import resolve_detection
 from shared.progress import Progress, peak_memory
@@ -44,10 +44,17 @@ class Run:
         engine: detectron2 or torchvision.
         baseline: folder of the run to compare with; its predictions are the "before" pictures.
         resumed: continue from the folder's checkpoint.
+        trained: MODEL.WEIGHTS is a whole detector, to be scored as it is.
     """
 
     def __init__(
-        self, cfg: CfgNode, engine: str, *, baseline: Path | None = None, resumed: bool = False
+        self,
+        cfg: CfgNode,
+        engine: str,
+        *,
+        baseline: Path | None = None,
+        resumed: bool = False,
+        trained: bool = False,
     ) -> None:
         self.folder = Path(cfg.OUTPUT_DIR)
         self.engine = engine
@@ -64,7 +71,10 @@ class Run:
             check_same_run(self.folder, self.cfg)
         self.test = _test_dataset(self.cfg)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
-        self.training = build_training(engine, _changed(self.cfg, "MODEL.WEIGHTS", weights))
+        resolved = _changed(self.cfg, "MODEL.WEIGHTS", weights)
+        self.training = build_training(engine, resolved)
+        if trained:
+            self.training.model = load_detector(engine, resolved)
         if resumed:
             self.training.resume()
             logger.info("%s: at iteration %d", self.folder, self.training.iteration)
@@ -95,6 +105,16 @@ class Run:
             log.say("DATASETS.TEST is empty: trained to the end, nothing was scored")
             self._finish(log)
             return {}
+        finally:
+            log.close()
+
+    def evaluate_weights(self) -> dict:
+        """Scores what MODEL.WEIGHTS names; the folder then tells the result as a run's does."""
+        (self.folder / METRICS_FILE).unlink(missing_ok=True)
+        log = RunLog(self.folder, total=0, active=distributed.is_main())
+        self._describe()
+        try:
+            return self.evaluate(log)
         finally:
             log.close()
 

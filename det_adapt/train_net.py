@@ -58,7 +58,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"{', '.join(ENGINES)}; auto (default): Detectron2 where it is installed",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
-    parser.add_argument("--eval-only", action="store_true", help="score the last checkpoint")
+    parser.add_argument(
+        "--eval-only",
+        action="store_true",
+        help="score the run's last checkpoint; without one, the detector that MODEL.WEIGHTS names",
+    )
     parser.add_argument(
         "--num-gpus", type=int, default=1, metavar="N", help="processes; on CPUs with DEVICE cpu"
     )
@@ -84,12 +88,17 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     engine = choose_engine(args.engine)
     cfg = configure(engine, args.config_file or TOY_CONFIG, args.overrides)
     folder = Path(cfg.OUTPUT_DIR)
-    training = not args.eval_only
-    if training and not args.resume and checkpoint_of(folder):
+    begun = checkpoint_of(folder) is not None
+    training, given = not args.eval_only, args.eval_only and not begun
+    if training and begun and not args.resume:
         raise UserError(
             f"{folder} already holds a run: --resume continues it, OUTPUT_DIR names another"
         )
-    if training:
+    if given and "MODEL.WEIGHTS" not in args.overrides[::2]:
+        raise MissingFileError(
+            f"no checkpoint in {folder} to evaluate: train first, or name one with MODEL.WEIGHTS"
+        )
+    if training or given:
         _check_writable(folder)
     if args.num_gpus > 1 and not is_launched():
         _check_processes(cfg, args.num_gpus)
@@ -99,12 +108,12 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     logger.info("engine: %s", engine)
     if training and not args.resume:
         _ensure_source_stage(cfg, engine, args.overrides)
-    resumed = args.eval_only or (args.resume and checkpoint_of(folder) is not None)
-    if args.eval_only and checkpoint_of(folder) is None:
-        raise MissingFileError(f"no checkpoint in {folder} to evaluate: train first")
-    baseline = _baseline(cfg)
-    run_ = Run(cfg, engine, baseline=baseline, resumed=resumed)
-    scores = run_.train() if training else run_.evaluate()
+    baseline = None if given else _baseline(cfg)
+    run_ = Run(cfg, engine, baseline=baseline, resumed=begun, trained=given)
+    if given:
+        scores = run_.evaluate_weights()
+    else:
+        scores = run_.train() if training else run_.evaluate()
     if distributed.is_main():
         print(summary(scores, folder, baseline))
     return 0

@@ -118,6 +118,20 @@ def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
     message = fails(capsys, "sapnet_toy", "--resume", *settings, "SAP.LOSS_WEIGHT", "0.5")
     assert "SAP.LOSS_WEIGHT was 0.1, is 0.5" in message
 
+    # A detector scored as it is, on other images, in a folder of its own.
+    given = ["--eval-only", *settings, "MODEL.WEIGHTS", "runs/sapnet_toy", "OUTPUT_DIR", "runs/on"]
+    assert run("sapnet_toy", *given, "DATASETS.TEST", "[toy_foggy_cityscapes_val]") == 0
+    assert "on: AP50" in capsys.readouterr().out
+    [score] = read_metrics(tmp_path / "runs/on")
+    assert (score["kind"], score["dataset"]) == ("eval", "toy_foggy_cityscapes_val")
+    assert (tmp_path / "runs/on/report.html").is_file()
+    assert run("sapnet_toy", *given) == 0
+    [score] = read_metrics(tmp_path / "runs/on")
+    adapted = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+    assert score["ap50"] == adapted["ap50"]
+    given[given.index("runs/sapnet_toy")] = "runs/source_toy"
+    assert "is no whole detector" in fails(capsys, "sapnet_toy", *given)
+
 
 def test_masks_are_scored_by_the_official_script(settings, tmp_path, capsys):
     assert run("source_toy_foggy", *settings, "SOLVER.MAX_ITER", "1") == 0
@@ -186,7 +200,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
 
 def test_a_resumed_run_equals_the_uninterrupted_one(root, tmp_path):
     whole, logs = trained(config(root, tmp_path / "whole"))
-    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-4, 1e-4, 1e-4, 1e-5])
+    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
 
     class StopError(Exception):
         pass
