@@ -7,8 +7,9 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint bench clean
 
 demo: $(READY)
-	rm -rf runs/toy
+	rm -rf runs/toy runs/source_toy runs/sapnet_toy
 	$(BIN)/python seg_adapt/train.py --method road
+	$(BIN)/python det_adapt/train_net.py --config-file configs/sapnet_toy.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -25,6 +26,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/projection.py
 	$(BIN)/python benchmarks/pseudo_labels.py
 	$(BIN)/python benchmarks/sap.py
+	$(BIN)/python benchmarks/detection.py
+	$(BIN)/python benchmarks/instance_evaluation.py
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'

@@ -18,6 +18,7 @@ from det_adapt.scoring import evaluating, prediction_path, score
 from det_adapt.training import build_training, load_detector
 from shared import distributed
 from shared.catalog import DetectionDataset
+from shared.config import changed
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment
 from shared.images import read_image, write_png
@@ -66,12 +67,12 @@ class Run:
         distributed.barrier()
         # Data before weights: a missing folder is found in a second.
         classes = list(cfg.DATASETS.CLASSES) or list(source_dataset(cfg).classes)
-        self.cfg = _changed(cfg, "DATASETS.CLASSES", classes)
+        self.cfg = changed(cfg, "DATASETS.CLASSES", classes)
         if resumed:
             check_same_run(self.folder, self.cfg)
         self.test = _test_dataset(self.cfg)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
-        resolved = _changed(self.cfg, "MODEL.WEIGHTS", weights)
+        resolved = changed(self.cfg, "MODEL.WEIGHTS", weights)
         self.training = build_training(engine, resolved)
         if trained:
             self.training.model = load_detector(engine, resolved)
@@ -107,6 +108,11 @@ class Run:
             return {}
         finally:
             log.close()
+
+    def check(self) -> None:
+        """Loads the weights and a first pair of samples; UserError where training would stop."""
+        self.training.initialise()
+        next(iter(paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))))
 
     def evaluate_weights(self) -> dict:
         """Scores what MODEL.WEIGHTS names; the folder then tells the result as a run's does."""
@@ -173,7 +179,7 @@ class Run:
         """Writes and returns them: attention of a training pair, panels of the test images."""
         pictures = {}
         if self.cfg.SAP.ENABLED:
-            cfg = _changed(self.cfg, "DATALOADER.NUM_WORKERS", 0)
+            cfg = changed(self.cfg, "DATALOADER.NUM_WORKERS", 0)
             source, target = next(iter(paired_loader(cfg)))
             samples = {"attention_source": source[0], "attention_target": target[0]}
             with evaluating(self.training.model):
@@ -233,11 +239,3 @@ def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:
         raise UserError(f"DATASETS.TEST names {', '.join(names)}, expected one data set to score")
     root, classes = toy.dataset_root(cfg), list(cfg.DATASETS.CLASSES)
     return resolve_detection(names[0], root, labelled=True, classes=classes)
-
-
-def _changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list([key, value])
-    cfg.freeze()
-    return cfg

@@ -30,6 +30,7 @@ from det_adapt.run_folder import (
 )
 from det_adapt.training import engine_config
 from shared import distributed
+from shared.config import changed
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
 
@@ -57,6 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"{', '.join(ENGINES)}; auto (default): Detectron2 where it is installed",
     )
+    parser.add_argument("--dry-run", action="store_true", help="build all, check the data, stop")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument(
         "--eval-only",
@@ -87,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     engine = choose_engine(args.engine)
     cfg = configure(engine, args.config_file or TOY_CONFIG, args.overrides)
+    if args.dry_run:
+        return _dry_run(cfg, engine)
     folder = Path(cfg.OUTPUT_DIR)
     begun = checkpoint_of(folder) is not None
     training, given = not args.eval_only, args.eval_only and not begun
@@ -110,12 +114,19 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
         _ensure_source_stage(cfg, engine, args.overrides)
     baseline = None if given else _baseline(cfg)
     run_ = Run(cfg, engine, baseline=baseline, resumed=begun, trained=given)
-    if given:
-        scores = run_.evaluate_weights()
-    else:
-        scores = run_.train() if training else run_.evaluate()
+    work = run_.evaluate_weights if given else run_.evaluate
+    scores = run_.train() if training else work()
     if distributed.is_main():
         print(summary(scores, folder, baseline))
+    return 0
+
+
+def _dry_run(cfg: CfgNode, engine: str) -> int:
+    if _makes_source_stage(cfg):
+        logger.info("the run would first train its source-only stage, %s", cfg.MODEL.WEIGHTS)
+        cfg = changed(cfg, "MODEL.WEIGHTS", "")
+    Run(cfg, engine).check()
+    print("dry run: model, weights and data are in order; nothing was trained")
     return 0
 
 
@@ -123,24 +134,27 @@ def configure(engine: str, path: Path, overrides: Sequence[str]) -> CfgNode:
     """The config of the experiment, its folder filled in."""
     cfg = engine_config(engine, path, list(overrides))
     if cfg.OUTPUT_DIR == DETECTRON2_DEFAULT_OUTPUT:
-        cfg.defrost()
-        cfg.OUTPUT_DIR = str(Path("runs") / path.stem)
-        cfg.freeze()
+        cfg = changed(cfg, "OUTPUT_DIR", str(Path("runs") / path.stem))
     return cfg
 
 
 def _ensure_source_stage(cfg: CfgNode, engine: str, overrides: Sequence[str]) -> None:
     """Trains a toy's source stage first where it is missing; of real data, says how it is made."""
     weights = cfg.MODEL.WEIGHTS
-    config = source_config(weights)
-    if config is None or not toy.is_toy(cfg) or is_finished(Path(weights)):
+    if not _makes_source_stage(cfg):
         resolve_weights(weights)
         return
     logger.info("first the source-only stage: %s", weights)
     pairs = zip(overrides[::2], overrides[1::2], strict=True)
     shared = [item for key, value in pairs if key not in _OF_ONE_STAGE for item in (key, value)]
-    first = configure(engine, config, [*shared, "OUTPUT_DIR", weights])
+    first = configure(engine, source_config(weights), [*shared, "OUTPUT_DIR", weights])
     Run(first, engine, resumed=checkpoint_of(Path(weights)) is not None).train()
+
+
+def _makes_source_stage(cfg: CfgNode) -> bool:
+    weights = cfg.MODEL.WEIGHTS
+    missing = source_config(weights) is not None and not is_finished(Path(weights))
+    return missing and toy.is_toy(cfg)
 
 
 def _baseline(cfg: CfgNode) -> Path | None:

@@ -52,6 +52,15 @@ def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
+    """A frozen copy of `cfg` in which `key`, with dots, has another value."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list([key, value])
+    cfg.freeze()
+    return cfg
+
+
 def options_from(kind: type[Options], node: CfgNode) -> Options:
     """The dataclass `kind`, every field from the key of its name in upper case; lists as tuples."""
     values = {field.name: node[field.name.upper()] for field in fields(kind)}

@@ -141,6 +141,19 @@ def test_masks_are_scored_by_the_official_script(settings, tmp_path, capsys):
     assert "(masks), Cityscapes' script" in capsys.readouterr().out
 
 
+def test_a_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
+    assert run("sapnet_toy", "--dry-run", *settings) == 0
+    assert "nothing was trained" in capsys.readouterr().out
+    assert "would first train its source-only stage, runs/source_toy" in caplog.text
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "frames").mkdir()
+    arguments = ("--dry-run", *settings, "DATASETS.TARGET", "[frames]", "MODEL.WEIGHTS", "")
+    assert "frames" in fails(capsys, "sapnet_toy", *arguments)
+    Image.new("RGB", (128, 64)).save(tmp_path / "frames" / "one.png")
+    assert run("sapnet_toy", *arguments, "DATASETS.TEST", "[]") == 0
+
+
 def test_bad_input_is_one_line(settings, tmp_path, capsys):
     message = fails(capsys, "sapnet_sim10k", *settings, "MODEL.DEVICE", "cpu")
     assert "no checkpoint" in message

@@ -37,7 +37,7 @@ class Training:
         self._resumed = False
 
     def initialise(self) -> None:
-        """Left to `train`, which begins with it."""
+        self._training.initialise()
 
     def resume(self) -> None:
         """Continues from the last checkpoint of OUTPUT_DIR; MissingFileError without one."""

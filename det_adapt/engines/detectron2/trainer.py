@@ -40,6 +40,7 @@ class Training:
         self, cfg: CfgNode, extra_hooks: Sequence[HookBase] = (), *, log_period: int = 20
     ) -> None:
         self.cfg = cfg
+        self._initialised = False
         torch.manual_seed(seed(cfg))
         self.model = _build_model(cfg)
         optimizer = build_optimizer(cfg, self.model)
@@ -68,14 +69,19 @@ class Training:
             ]
             self.trainer.register_hooks([hooks.PeriodicWriter(writers, log_period)])
 
+    def initialise(self) -> None:
+        """Fills the model by MODEL.WEIGHTS, which `train` otherwise begins with."""
+        initialise(self.model, self.cfg)
+        self._initialised = True
+
     def train(self, *, resume: bool = False) -> None:
         """From MODEL.WEIGHTS, or from the last checkpoint in OUTPUT_DIR where there is one."""
         start = 0
         if resume and self.checkpointer.has_checkpoint():
             self.checkpointer.resume_or_load("", resume=True)
             start = self.trainer.iter + 1
-        else:
-            initialise(self.model, self.cfg)
+        elif not self._initialised:
+            self.initialise()
         loader = paired_loader(
             self.cfg, start=start, rank=comm.get_rank(), world_size=comm.get_world_size()
         )
