@@ -39,6 +39,10 @@ TOY_NOTICE = (
     "no --config-file: the toy pair game → real (made on the spot). Sim10k → Cityscapes: "
     "python det_adapt/train_net.py --config-file configs/sapnet_sim10k.yaml"
 )
+BASELINE_NOTICE = (
+    "The first is the stage that the second starts from. Source only for as long: SAP.ENABLED "
+    "False and an OUTPUT_DIR, which --baseline then names."
+)
 DETECTRON2_DEFAULT_OUTPUT = "./output"
 _SCORED_ON = ("DATASETS.TEST", "DATASETS.CLASSES")
 # The source stage decides these itself.
@@ -57,6 +61,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         metavar="NAME",
         help=f"{', '.join(ENGINES)}; auto (default): Detectron2 where it is installed",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="RUN",
+        help="run to compare with; default: the source stage that MODEL.WEIGHTS names",
     )
     parser.add_argument("--dry-run", action="store_true", help="build all, check the data, stop")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
@@ -112,12 +122,14 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     logger.info("engine: %s", engine)
     if training and not args.resume:
         _ensure_source_stage(cfg, engine, args.overrides)
-    baseline = None if given else _baseline(cfg)
+    baseline = _baseline(cfg, args.baseline) if training or begun or args.baseline else None
     run_ = Run(cfg, engine, baseline=baseline, resumed=begun, trained=given)
     work = run_.evaluate_weights if given else run_.evaluate
     scores = run_.train() if training else work()
     if distributed.is_main():
         print(summary(scores, folder, baseline))
+        if baseline is not None and baseline == Path(cfg.MODEL.WEIGHTS):
+            print(BASELINE_NOTICE)
     return 0
 
 
@@ -157,19 +169,24 @@ def _makes_source_stage(cfg: CfgNode) -> bool:
     return missing and toy.is_toy(cfg)
 
 
-def _baseline(cfg: CfgNode) -> Path | None:
-    """The source stage, where it was scored on the same images."""
-    run_folder = Path(cfg.MODEL.WEIGHTS)
-    if not cfg.SAP.ENABLED or not cfg.MODEL.WEIGHTS or not is_finished(run_folder):
+def _baseline(cfg: CfgNode, named: Path | None) -> Path | None:
+    """The run named, or the source stage; UserError or None where it was scored on other images."""
+    baseline = named or Path(cfg.MODEL.WEIGHTS)
+    if named is None and not (cfg.SAP.ENABLED and cfg.MODEL.WEIGHTS and is_finished(baseline)):
         return None
-    then = settings_of(run_folder)
+    if not is_finished(baseline):
+        raise MissingFileError(f"no finished run '{baseline}' to compare with (--baseline)")
+    then = settings_of(baseline)
     unlike = [key for key in _SCORED_ON if list(then.get(key, ())) != _plain(cfg, key)]
     if unlike == ["DATASETS.CLASSES"] and not cfg.DATASETS.CLASSES:
         unlike = []
-    if unlike:
-        logger.warning("%s is no baseline of this run: its %s differ", run_folder, unlike)
-        return None
-    return run_folder
+    if not unlike:
+        return baseline
+    message = f"{baseline} is no baseline of this run: its {' and '.join(unlike)} differ"
+    if named is not None:
+        raise UserError(f"{message}; name a run that was scored on the same images and classes")
+    logger.warning(message)
+    return None
 
 
 def _plain(cfg: CfgNode, key: str) -> list:

@@ -93,6 +93,7 @@ def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
     assert "first the source-only stage: runs/source_toy" in caplog.text
     assert "missing (new layers): sap.upper.*" in caplog.text
     assert "source_toy: AP50" in printed and "sapnet_toy: AP50" in printed
+    assert "The first is the stage that the second starts from" in printed
     for name, pictures in (("source_toy", set()), ("sapnet_toy", {"pictures"})):
         folder = tmp_path / "runs" / name
         found = {path.name for path in folder.iterdir()}
@@ -117,6 +118,18 @@ def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
     assert capsys.readouterr().out == printed
     message = fails(capsys, "sapnet_toy", "--resume", *settings, "SAP.LOSS_WEIGHT", "0.5")
     assert "SAP.LOSS_WEIGHT was 0.1, is 0.5" in message
+
+    matched = [*settings, "SAP.ENABLED", "False", "OUTPUT_DIR", "runs/matched"]
+    assert run("sapnet_toy", *matched) == 0
+    assert "report" in capsys.readouterr().out
+    compared = ["sapnet_toy", "--eval-only", *settings, "--baseline"]
+    assert run(*compared, "runs/matched") == 0
+    shown = capsys.readouterr().out
+    assert "matched: AP50" in shown and "starts from" not in shown
+    assert "no finished run 'runs/none'" in fails(capsys, *compared, "runs/none")
+    other = [*matched[:-1], "runs/other", "DATASETS.TEST", "[toy_foggy_cityscapes_val]"]
+    assert run("sapnet_toy", *other) == 0
+    assert "its DATASETS.TEST differ" in fails(capsys, *compared, "runs/other")
 
     # A detector scored as it is, on other images, in a folder of its own.
     given = ["--eval-only", *settings, "MODEL.WEIGHTS", "runs/sapnet_toy", "OUTPUT_DIR", "runs/on"]
