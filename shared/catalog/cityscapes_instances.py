@@ -2,9 +2,11 @@
 
 `cityscapes/gtFine/<split>/<city>/*_gtFine_instanceIds.png` is 16-bit: 1000 · class id + number for
 an instance; the class id alone for stuff, and for a group of things that nobody separated. Boxes
-are the extents of the visible pixels, so a car behind a pole has one box and no hidden part.
+are the extents of the visible pixels, so a car behind a pole has one box and no hidden part; or, in
+data sets whose names end in `_polygons`, those of the outlines in `*_gtFine_polygons.json`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +31,7 @@ CITYSCAPES_THINGS = (*("person", "rider", "car", "truck", "bus", "train", "motor
 FOG_BETAS = ("0.005", "0.01", "0.02")
 
 _FIRST_INSTANCE = 1000
+_GROUP = "group"
 _THING_IDS = {i: n for i, n in ID_TABLES.get("cityscapes").items() if n in CITYSCAPES_THINGS}
 
 
@@ -81,22 +84,64 @@ def read_instances(path: Path) -> Row:
     return row(height, width, things)
 
 
+def read_outlines(path: Path) -> Row:
+    """Extents of every thing's outline, its hidden parts included; a group's is a crowd.
+
+    A vertex covers its pixel, as in the instance PNGs: an outline from 120 to 180 is 61 wide.
+    """
+    try:
+        drawn = json.loads(path.read_bytes())
+        height, width, objects = drawn["imgHeight"], drawn["imgWidth"], drawn["objects"]
+        things = []
+        for entry in objects:
+            name = entry["label"].removesuffix(_GROUP)
+            if name in CITYSCAPES_THINGS and not entry.get("deleted"):
+                xs, ys = zip(*entry["polygon"], strict=True)
+                box = float(min(xs)), float(min(ys)), float(max(xs) + 1), float(max(ys) + 1)
+                things.append(thing(name, box, crowd=entry["label"] != name))
+    except FileNotFoundError:
+        raise MissingFileError(f"no file {path}") from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(
+            f"{path} is no outline file of Cityscapes, expected imgHeight, imgWidth and objects "
+            "with label and polygon; unpack gtFine again"
+        ) from None
+    return row(height, width, things)
+
+
 def cityscapes_detection_layout(
-    place: Place, labelled: bool, wanted: Sequence[str] | None, *, split: str
+    place: Place,
+    labelled: bool,
+    wanted: Sequence[str] | None,
+    *,
+    split: str,
+    polygons: bool = False,
 ) -> DetectionDataset:
-    """The clear frames of a split."""
+    """The clear frames of a split.
+
+    Args:
+        polygons: boxes around the drawn outlines; without instances, hence without masks.
+    """
     images = place.folder(f"cityscapes/leftImg8bit/{split}")
     files = {n: (path, n) for n, path in city_files(images, "_leftImg8bit").items()}
-    return _dataset(place, labelled, wanted, split, images, files, f"cityscapes-{split}")
+    key = f"cityscapes-{split}"
+    return _dataset(place, labelled, wanted, split, images, files, key, polygons)
 
 
 def foggy_cityscapes_layout(
-    place: Place, labelled: bool, wanted: Sequence[str] | None, *, split: str, beta: str
+    place: Place,
+    labelled: bool,
+    wanted: Sequence[str] | None,
+    *,
+    split: str,
+    beta: str,
+    polygons: bool = False,
 ) -> DetectionDataset:
     """The frames of a split in fog: `<city>_<seq>_<frame>_foggy_beta_<beta>` is a record's name.
 
     Args:
         beta: attenuation per metre, one of `FOG_BETAS`; or "all", every frame three times.
+        polygons: as for the clear frames.
     """
     if beta not in (*FOG_BETAS, "all"):
         raise UserError(f"got fog β {beta}, expected one of {', '.join(FOG_BETAS)}, or all")
@@ -116,7 +161,8 @@ def foggy_cityscapes_layout(
             )
         for frame, paths in found.items():
             files[f"{frame}_foggy_beta_{chosen}"] = (paths[chosen], frame)
-    return _dataset(place, labelled, wanted, split, images, files, f"foggy-{split}-{beta}")
+    key = f"foggy-{split}-{beta}"
+    return _dataset(place, labelled, wanted, split, images, files, key, polygons)
 
 
 def _foggy_files(place: Place, folder: Path) -> dict[str, dict[str, Path]]:
@@ -141,6 +187,7 @@ def _dataset(
     images: Path,
     files: Mapping[str, tuple[Path, str]],
     key: str,
+    polygons: bool,
 ) -> DetectionDataset:
     """
     Args:
@@ -149,21 +196,24 @@ def _dataset(
     """
     classes = choose_classes(place, wanted, CITYSCAPES_THINGS, CITYSCAPES_THINGS)
     pictures = {name: path for name, (path, _) in files.items()}
-    official = place.root / "cityscapes" if split == "val" else None
+    official = place.root / "cityscapes" if split == "val" and not polygons else None
     if not labelled:
         names = matched_names(place, pictures, None, images)
         sizes = read_sizes(key, [images], pictures)
         records = tuple(DetectionRecord(n, pictures[n], *sizes[n], None) for n in names)
         return DetectionDataset(place.name, records, classes, split)
     folder = place.folder(f"cityscapes/gtFine/{split}")
-    truths = city_files(folder, "_gtFine_instanceIds")
-    rows = read_rows(place, f"instances-{split}", [folder], read_instances, truths)
+    if polygons:
+        truths = city_files(folder, "_gtFine_polygons", ".json")
+        rows = read_rows(place, f"polygons-{split}", [folder], read_outlines, truths)
+    else:
+        truths = city_files(folder, "_gtFine_instanceIds")
+        rows = read_rows(place, f"instances-{split}", [folder], read_instances, truths)
     labels = {name: truths[frame] for name, (_, frame) in files.items() if frame in truths}
     records = []
     for name in matched_names(place, pictures, labels, images):
         height, width, things, _ = rows[files[name][1]]
         annotations = annotations_of(things, classes)
-        records.append(
-            DetectionRecord(name, pictures[name], height, width, annotations, labels[name])
-        )
+        instances = None if polygons else labels[name]
+        records.append(DetectionRecord(name, pictures[name], height, width, annotations, instances))
     return DetectionDataset(place.name, tuple(records), classes, split, official)

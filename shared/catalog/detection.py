@@ -46,9 +46,12 @@ for _name, _arguments in VOC_DATASETS.items():
     _register(_name, partial(voc_layout, **_arguments))
 _register("kitti_train", kitti_layout)
 for _split in ("train", "val"):
-    _register(f"cityscapes_det_{_split}", partial(cityscapes_detection_layout, split=_split))
+    _clear = partial(cityscapes_detection_layout, split=_split)
     _foggy = partial(foggy_cityscapes_layout, split=_split)
-    _register(f"foggy_cityscapes_{_split}", partial(_foggy, beta=DEFAULT_BETA))
+    for _boxes, _polygons in (("", False), ("_polygons", True)):
+        _register(f"cityscapes_det_{_split}{_boxes}", partial(_clear, polygons=_polygons))
+        _default = partial(_foggy, beta=DEFAULT_BETA, polygons=_polygons)
+        _register(f"foggy_cityscapes_{_split}{_boxes}", _default)
     for _beta in (*FOG_BETAS, "all"):
         _register(f"foggy_cityscapes_{_split}_beta_{_beta}", partial(_foggy, beta=_beta))
 

@@ -68,11 +68,11 @@ def files_in(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[
     return found
 
 
-def city_files(folder: Path, ending: str) -> dict[str, Path]:
-    """Stem without `ending` → PNG, over the city folders of a Cityscapes split."""
+def city_files(folder: Path, ending: str, suffix: str = ".png") -> dict[str, Path]:
+    """Stem without `ending` → file, over the city folders of a Cityscapes split."""
     found = {}
     for city in sorted(p for p in folder.iterdir() if p.is_dir()):
-        found |= files_in(city, (".png",), ending)
+        found |= files_in(city, (suffix,), ending)
     return found
 
 

@@ -43,8 +43,9 @@ _COVERED = frozenset(
         *(
             f"foggy_cityscapes_{split}{beta}"
             for split in ("train", "val")
-            for beta in ("", "_beta_all")
+            for beta in ("", "_beta_all", "_polygons")
         ),
+        *(f"cityscapes_det_{split}_polygons" for split in ("train", "val")),
     }
 )
 

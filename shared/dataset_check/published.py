@@ -27,8 +27,9 @@ DETECTION_FRAMES = {
     "watercolor_test": 1_000,
 }
 for _split, _frames in (("train", 2_975), ("val", 500)):
-    DETECTION_FRAMES[f"cityscapes_det_{_split}"] = _frames
-    DETECTION_FRAMES[f"foggy_cityscapes_{_split}"] = _frames
+    for _boxes in ("", "_polygons"):
+        DETECTION_FRAMES[f"cityscapes_det_{_split}{_boxes}"] = _frames
+        DETECTION_FRAMES[f"foggy_cityscapes_{_split}{_boxes}"] = _frames
     for _beta in FOG_BETAS:
         DETECTION_FRAMES[f"foggy_cityscapes_{_split}_beta_{_beta}"] = _frames
     DETECTION_FRAMES[f"foggy_cityscapes_{_split}_beta_all"] = _frames * len(FOG_BETAS)
