@@ -7,21 +7,19 @@ stderr and left out; the exit code is then 2.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 try:
     from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.samples import Augmentation, resize
@@ -31,16 +29,16 @@ from det_adapt.predictions import write_detections
 from det_adapt.run_folder import CONFIG, checkpoint_of
 from det_adapt.structures import Detections, Sample
 from det_adapt.training import engine_config, load_detector
-from shared.cli import EXIT_USER_ERROR
 from shared.errors import MissingFileError, UserError
 from shared.images import write_png
-from shared.media import Video, find_images, is_video, read_picture, writing_video
+from shared.predicting import add_arguments, predict
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A detector, its classes, the size at which it sees images, and what of it is drawn."""
 
+    drawing: ClassVar[str] = "detections"
     model: nn.Module
     classes: tuple[str, ...]
     augmentation: Augmentation
@@ -80,7 +78,7 @@ class Predictor:
         the drawing."""
         found = self(image)
         write_detections(base.with_name(f"{base.name}.json"), found, self.classes)
-        drawn = self.draw(image, found)
+        drawn = self._draw(image, found)
         write_png(base.with_name(f"{base.name}_detections.png"), drawn)
         if self.attention:
             with torch.no_grad():
@@ -88,8 +86,11 @@ class Predictor:
             write_png(base.with_name(f"{base.name}_attention.png"), picture)
         return drawn
 
-    def draw(self, image: Tensor, found: Detections) -> np.ndarray:
+    def draw(self, image: Tensor) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
+        return self._draw(image, self(image))
+
+    def _draw(self, image: Tensor, found: Detections) -> np.ndarray:
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         return draw_detections(pixels, found, self.classes, lowest=self.lowest)
 
@@ -101,11 +102,8 @@ class Predictor:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("input", type=Path, help="image, folder (searched recursively) or video")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a run, or a file in it")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument("--engine", default="auto", metavar="NAME", help=", ".join(ENGINES))
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--score",
         type=float,
@@ -113,9 +111,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"lowest score that is drawn (default {LOWEST_SCORE}); the JSON has all",
     )
     parser.add_argument("--attention", action="store_true", help="also draw the pyramid's masks")
-    parser.add_argument(
-        "--frames", action="store_true", help="of a video, write every frame's files as well"
-    )
     return parser.parse_args(argv)
 
 
@@ -124,56 +119,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = choose_engine(args.engine)
     if not 0 <= args.score <= 1:
         raise UserError(f"--score {args.score}: expected a number from 0 to 1")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    if not args.input.exists():
-        raise MissingFileError(f"no image, folder or video at {args.input}")
-    files = [] if is_video(args.input) else find_images(args.input, args.output)
-    predictor = Predictor.from_checkpoint(
-        args.checkpoint,
-        engine=engine,
-        device=args.device,
-        lowest=args.score,
-        attention=args.attention,
-    )
-    if not files:
-        count = predict_video(predictor, args.input, args.output, frames=args.frames)
-        print(f"{count} frames predicted: {args.output}")
-        return 0
-    failed = predict_images(predictor, files, args.output)
-    print(f"{len(files) - failed} of {len(files)} images predicted: {args.output}")
-    return EXIT_USER_ERROR if failed else 0
 
+    def load() -> Predictor:
+        return Predictor.from_checkpoint(
+            args.checkpoint,
+            engine=engine,
+            device=args.device,
+            lowest=args.score,
+            attention=args.attention,
+        )
 
-def predict_images(predictor: Predictor, files: list[tuple[Path, Path]], output: Path) -> int:
-    """Writes the predictions of every file; returns how many could not be read."""
-    failed = 0
-    for path, name in tqdm(files, unit="image", disable=len(files) == 1):
-        try:
-            image = read_picture(path)
-        except UserError as error:
-            failed += 1
-            tqdm.write(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            continue
-        predictor.write(output / name, image)
-    return failed
-
-
-def predict_video(predictor: Predictor, path: Path, output: Path, *, frames: bool) -> int:
-    """Writes `<stem>_detections.mp4`, with `frames` also every frame's files; returns their count.
-
-    The video appears under its name when it is whole.
-    """
-    video, count = Video(path), 0
-    with writing_video(output / f"{path.stem}_detections.mp4", video.rate, video.size) as writer:
-        for image in tqdm(video, total=video.count, unit="frame"):
-            if frames:
-                drawn = predictor.write(output / f"{path.stem}_frames" / f"{count:06d}", image)
-            else:
-                drawn = predictor.draw(image, predictor(image))
-            writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-            count += 1
-    return count
+    return predict(args, load)
 
 
 def _files(path: Path) -> tuple[Path, Path]:

@@ -7,32 +7,29 @@ named on stderr and left out; the exit code is then 2.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 try:
     from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from seg_adapt.engine.build import network_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
-from shared.cli import EXIT_USER_ERROR
-from shared.errors import MissingFileError, UserError
+from shared.errors import UserError
 from shared.images import write_png
 from shared.label_maps import LabelSpace, encode_colors
-from shared.media import Video, find_images, is_video, read_picture, writing_video
+from shared.predicting import add_arguments, predict
 from shared.visualize import overlay
 
 OVERLAY_ALPHA = 0.55
@@ -42,6 +39,7 @@ OVERLAY_ALPHA = 0.55
 class Predictor:
     """A method, its classes, the (height, width) at which it sees images, and through what."""
 
+    drawing: ClassVar[str] = "overlay"
     method: Method
     space: LabelSpace
     device: torch.device
@@ -75,13 +73,34 @@ class Predictor:
         )
         return ids[0]
 
+    def draw(self, image: Tensor) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return self._overlay(image, self(image))[0]
+
+    def write(self, base: Path, image: Tensor) -> np.ndarray:
+        """`<base>_labelIds.png` (or `_trainIds`), `_color.png`, `_overlay.png`; returns the last.
+
+        Args:
+            image: (3, H, W) uint8.
+        """
+        ids = self(image)
+        blended, colors = self._overlay(image, ids)
+        if self.space.label_ids is None:
+            write_png(base.with_name(f"{base.name}_trainIds.png"), ids)
+        else:
+            write_prediction(base.with_name(f"{base.name}_labelIds.png"), ids, self.space)
+        write_png(base.with_name(f"{base.name}_color.png"), colors)
+        write_png(base.with_name(f"{base.name}_overlay.png"), blended)
+        return blended
+
+    def _overlay(self, image: Tensor, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        colors = encode_colors(ids, self.space)
+        return overlay(image.permute(1, 2, 0).numpy(), colors, OVERLAY_ALPHA), colors
+
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("input", type=Path, help="image, folder (searched recursively) or video")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="runs/…/checkpoints/last.pt")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    add_arguments(parser, checkpoint="runs/…/checkpoints/last.pt")
     parser.add_argument(
         "--resize",
         type=int,
@@ -90,9 +109,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="size that the network sees; default: the checkpoint's INPUT.TEST.RESIZE. "
         "Predictions always have the image's own size",
     )
-    parser.add_argument(
-        "--frames", action="store_true", help="of a video, write every frame's pictures as well"
-    )
     return parser.parse_args(argv)
 
 
@@ -100,76 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.resize and min(args.resize) < 1:
         raise UserError(f"--resize {args.resize[0]} {args.resize[1]}: expected positive pixels")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    if not args.input.exists():
-        raise MissingFileError(f"no image, folder or video at {args.input}")
-    video = is_video(args.input)
-    files = [] if video else find_images(args.input, args.output)
     resize = (args.resize[1], args.resize[0]) if args.resize else None
-    predictor = Predictor.from_checkpoint(args.checkpoint, torch.device(args.device), resize)
-    if video:
-        count = predict_video(predictor, args.input, args.output, frames=args.frames)
-        print(f"{count} frames predicted: {args.output}")
-        return 0
-    failed = predict_images(predictor, files, args.output)
-    print(f"{len(files) - failed} of {len(files)} images predicted: {args.output}")
-    return EXIT_USER_ERROR if failed else 0
-
-
-def predict_images(predictor: Predictor, files: list[tuple[Path, Path]], output: Path) -> int:
-    """Writes the predictions of every file; returns how many could not be read."""
-    failed = 0
-    for path, name in tqdm(files, unit="image", disable=len(files) == 1):
-        try:
-            image = read_picture(path)
-        except UserError as error:
-            failed += 1
-            tqdm.write(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            continue
-        write(output / name, image, predictor(image), predictor.space)
-    return failed
-
-
-def write(base: Path, image: Tensor, ids: np.ndarray, space: LabelSpace) -> np.ndarray:
-    """`<base>_labelIds.png` (or `_trainIds`), `_color.png`, `_overlay.png`; returns the overlay.
-
-    Args:
-        image: (3, H, W) uint8.
-        ids: (H, W) train ids.
-    """
-    blended, colors = _overlay(image, ids, space)
-    if space.label_ids is None:
-        write_png(base.with_name(f"{base.name}_trainIds.png"), ids)
-    else:
-        write_prediction(base.with_name(f"{base.name}_labelIds.png"), ids, space)
-    write_png(base.with_name(f"{base.name}_color.png"), colors)
-    write_png(base.with_name(f"{base.name}_overlay.png"), blended)
-    return blended
-
-
-def predict_video(predictor: Predictor, path: Path, output: Path, *, frames: bool) -> int:
-    """Writes `<stem>_overlay.mp4`, with `frames` also every frame's pictures; returns their count.
-
-    The video appears under its name when it is whole.
-    """
-    video, count = Video(path), 0
-    with writing_video(output / f"{path.stem}_overlay.mp4", video.rate, video.size) as writer:
-        for image in tqdm(video, total=video.count, unit="frame"):
-            ids = predictor(image)
-            if frames:
-                base = output / f"{path.stem}_frames" / f"{count:06d}"
-                blended = write(base, image, ids, predictor.space)
-            else:
-                blended, _ = _overlay(image, ids, predictor.space)
-            writer.write(cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
-            count += 1
-    return count
-
-
-def _overlay(image: Tensor, ids: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
-    colors = encode_colors(ids, space)
-    return overlay(image.permute(1, 2, 0).numpy(), colors, OVERLAY_ALPHA), colors
+    device = torch.device(args.device)
+    return predict(args, lambda: Predictor.from_checkpoint(args.checkpoint, device, resize))
 
 
 if __name__ == "__main__":
