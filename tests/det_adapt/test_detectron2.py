@@ -407,3 +407,41 @@ def test_what_cannot_be_trained_is_named(toy_root, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             Training(settings(toy_root, tmp_path, *overrides))
+
+
+# --- catalogs ------------------------------------------------------------------------------------
+
+
+def test_detectron2_knows_every_data_set_by_name(toy_root, monkeypatch):
+    from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+
+    from shared.catalog import DETECTION, load_detection
+
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(toy_root))
+    assert set(DETECTION) <= set(DatasetCatalog.list())
+    name = "toy_cityscapes_det_train"
+    expected = load_detection(name, toy_root, labelled=True)
+    found = DatasetCatalog.get(name)
+    assert MetadataCatalog.get(name).thing_classes == list(expected.classes)
+    assert [entry["image_id"] for entry in found] == [record.name for record in expected.records]
+    pairs = [
+        (thing, annotation)
+        for entry, record in zip(found, expected.records, strict=True)
+        for thing, annotation in zip(entry["annotations"], record.annotations, strict=True)
+    ]
+    assert pairs
+    for thing, annotation in pairs:
+        assert thing["bbox"] == list(annotation.box)
+        assert expected.classes[thing["category_id"]] == annotation.category
+        assert thing["iscrowd"] == int(annotation.crowd)
+    # Detectron2's own reading accepts them, and finds nothing to train on in crowds.
+    usable = [e for e in found if any(not thing["iscrowd"] for thing in e["annotations"])]
+    assert len(get_detection_dataset_dicts(name, filter_empty=True)) == len(usable)
+
+
+def test_a_data_set_without_annotations_has_none_in_detectron2_either(toy_root):
+    from det_adapt.engines.detectron2 import to_dicts
+    from shared.catalog import load_detection
+
+    entries = to_dicts(load_detection("toy_cityscapes_det_train", toy_root))
+    assert entries and all("annotations" not in entry for entry in entries)
