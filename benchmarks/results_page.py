@@ -92,7 +92,7 @@ def stage_table(results: Results, measure: Measure) -> str:
 
 def class_table(results: Results, measure: Measure) -> str:
     """Score of every class, mean over the seeds."""
-    title = measure.title.removeprefix("m")
+    title = "IoU" if measure.title == "mIoU" else measure.title
     lines = [_line([title, *results]), _line(["---"] * (1 + len(results)))]
     first = next(iter(results.values()))
     for label in first[min(first)][measure.classes]:

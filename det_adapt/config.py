@@ -4,8 +4,10 @@
 tree after `add_keys`; the same file fits both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from fvcore.common.config import CfgNode as Node
 
 from det_adapt.detectron2_keys import DETECTRON2_ONLY, NOWHERE, SHARED
@@ -31,6 +33,14 @@ _TORCHVISION_CHOICES = {
     "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+}
+_NUMBERS = {  # key → how many
+    "MODEL.PIXEL_MEAN": 3,
+    "MODEL.PIXEL_STD": 3,
+    "MODEL.RPN.IOU_THRESHOLDS": 2,
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": 1,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": 4,
+    "SOLVER.BETAS": 2,
 }
 _AT_LEAST = {
     "SOLVER.MAX_ITER": 1,
@@ -97,8 +107,7 @@ def check(cfg: Node) -> None:
             raise UserError(f"{key} is {values[key]}, expected at least {low}")
     _check_choices(values, _CHOICES, "")
     _check_sizes(cfg)
-    if len(cfg.SOLVER.BETAS) != 2:
-        raise UserError(f"SOLVER.BETAS is {list(cfg.SOLVER.BETAS)}, expected two, [0.9, 0.999]")
+    _check_lists(values)
     plan = sap_plan(cfg)
     if plan is None:
         return
@@ -138,6 +147,19 @@ def sap_plan(cfg: Node) -> SapPlan | None:
     return SapPlan(upper, lower)
 
 
+def device_of(cfg: Node) -> torch.device:
+    """Of MODEL.DEVICE; UserError for a GPU that is not there."""
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cuda or cpu") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("MODEL.DEVICE is cuda, and there is no GPU here: set MODEL.DEVICE cpu")
+    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        raise UserError("SOLVER.AMP.ENABLED needs a GPU: set it to False")
+    return device
+
+
 def seed(cfg: Node) -> int:
     """Detectron2's SEED of -1, "unseeded", would not resume: it counts as 0."""
     return max(cfg.SEED, 0)
@@ -164,6 +186,31 @@ def _check_choices(
         if values[key] not in known:
             named = ", ".join(name or "''" for name in known)
             raise UserError(f"{key} is '{values[key]}', expected one of {named}{where}")
+
+
+def _check_lists(values: dict[str, object]) -> None:
+    for key, count in _NUMBERS.items():
+        if len(values[key]) != count or not _all_numbers(values[key]):
+            named = "a number" if count == 1 else f"{count} numbers"
+            raise UserError(f"{key} is {list(values[key])}, expected a list of {named}")
+    if not all(0 <= beta < 1 for beta in values["SOLVER.BETAS"]):
+        betas = list(values["SOLVER.BETAS"])
+        raise UserError(f"SOLVER.BETAS is {betas}, expected 0 <= beta < 1, e.g. [0.9, 0.999]")
+    for key in ("MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"):
+        rows = values[key]
+        lists = all(isinstance(row, list | tuple) and row and _all_numbers(row) for row in rows)
+        if not rows or not lists or min(map(min, rows)) <= 0:
+            raise UserError(f"{key} is {rows}, expected lists of positive numbers in a list")
+    steps = list(values["SOLVER.STEPS"])
+    if steps != sorted(steps) or not _all_numbers(steps):
+        raise UserError(f"SOLVER.STEPS is {steps}, expected rising iterations, e.g. [70000, 80000]")
+    for key in ("DATASETS.TRAIN", "DATASETS.TARGET", "DATASETS.TEST", "DATASETS.CLASSES"):
+        if not all(isinstance(name, str) for name in values[key]):
+            raise UserError(f"{key} is {list(values[key])}, expected a list of names")
+
+
+def _all_numbers(row: Sequence[object]) -> bool:
+    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in row)
 
 
 def _check_sizes(cfg: Node) -> None:

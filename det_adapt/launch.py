@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from tempfile import TemporaryFile
 
 _POLL_SECONDS = 0.2
+_GRACE_SECONDS = 5
 
 
 def is_launched() -> bool:
@@ -30,23 +33,36 @@ def launch(command: Sequence[str], processes: int) -> int:
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
     }
-    children = [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=os.environ | together | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(processes)
-    ]
-    try:
-        while any(child.poll() is None for child in children):
-            failed = [child.returncode for child in children if child.returncode]
-            if failed:
-                return failed[0]
-            time.sleep(_POLL_SECONDS)
-        return next((child.returncode for child in children if child.returncode), 0)
-    finally:
-        for child in children:
-            if child.poll() is None:
-                child.terminate()
-        for child in children:
-            child.wait()
+    with ExitStack() as stack:
+        # What is wrong for all, the first alone shall say.
+        words = [None] + [stack.enter_context(TemporaryFile()) for _ in range(processes - 1)]
+        children = [
+            subprocess.Popen(
+                [sys.executable, *command],
+                env=os.environ | together | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=words[rank],
+            )
+            for rank in range(processes)
+        ]
+        try:
+            while (failed := _failed(children)) is None and None in [c.poll() for c in children]:
+                time.sleep(_POLL_SECONDS)
+            if failed is None:
+                return 0
+            with suppress(subprocess.TimeoutExpired):
+                children[0].wait(_GRACE_SECONDS)
+            if children[0].returncode != children[failed].returncode:
+                words[failed].seek(0)
+                sys.stderr.write(words[failed].read().decode(errors="replace"))
+            return children[failed].returncode
+        finally:
+            for child in children:
+                if child.poll() is None:
+                    child.terminate()
+            for child in children:
+                child.wait()
+
+
+def _failed(children: Sequence[subprocess.Popen]) -> int | None:
+    """The place of the first that ended with an error."""
+    return next((place for place, child in enumerate(children) if child.poll()), None)

@@ -1,16 +1,19 @@
 """Pictures of a run: what was found before and after adaptation, and where the adversary looks."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import nn
 
+from det_adapt.predictions import prediction_path, read_detections
 from det_adapt.structures import Detections, Sample
-from shared.catalog import DetectionRecord, read_instance_ids
+from shared.catalog import DetectionDataset, DetectionRecord, read_instance_ids
+from shared.images import read_image
 from shared.sap import draw_pyramid
-from shared.visualize import check_image, overlay
+from shared.visualize import check_image, overlay, panel
 
 LOWEST_SCORE = 0.5  # of what is drawn
 MASK_ALPHA = 0.45
@@ -118,3 +121,27 @@ def attention_pictures(
     with torch.no_grad():
         drawn = {name: draw_attention(model, s) for name, s in samples.items() if s is not None}
     return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+def detection_panels(
+    test: DetectionDataset, columns: Mapping[str, Path], *, count: int = 6, height: int = 256
+) -> dict[str, np.ndarray]:
+    """Panels input | ground truth | each column, of images spread over a data set, by name.
+
+    Args:
+        columns: title to the folder of its predictions.
+        count: of panels, where there are so many images.
+        height: of a panel's pictures, in pixels.
+    """
+    panels = {}
+    for place in np.linspace(0, len(test.records) - 1, min(count, len(test.records))):
+        record = test.records[round(place)]
+        image = np.ascontiguousarray(read_image(record.image).permute(1, 2, 0).numpy())
+        tiles = {"input": image, "ground truth": draw_truth(image, record, test.classes)}
+        for title, folder in columns.items():
+            path = prediction_path(folder, record.name)
+            if path.is_file():
+                found = read_detections(path, test.classes)
+                tiles[title] = draw_detections(image, found, test.classes)
+        panels[record.name] = panel(list(tiles.values()), list(tiles), height=height)
+    return panels

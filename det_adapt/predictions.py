@@ -14,6 +14,11 @@ from shared.errors import UserError
 from shared.files import write_atomically
 
 
+def prediction_path(folder: Path, name: str) -> Path:
+    """Where a run keeps what it found in the record `name`."""
+    return folder / f"{name}.json"
+
+
 def write_detections(path: Path, detections: Detections, classes: Sequence[str]) -> None:
     """`[{"class", "score", "box": [x1, y1, x2, y2], "mask": {"size": [h, w], "counts": RLE}}, …]`.
 

@@ -5,33 +5,30 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
-from det_adapt.config import seed
-from det_adapt.data.build import paired_loader, source_dataset
-from det_adapt.pictures import attention_pictures, draw_detections, draw_truth
-from det_adapt.predictions import read_detections
-from det_adapt.run_folder import check_same_run, resolve_weights, write_config
-from det_adapt.scoring import evaluating, prediction_path, score
+from det_adapt.config import device_of, seed
+from det_adapt.data.build import dataset_root, paired_loader, source_dataset, test_augmentation
+from det_adapt.data.loaders import samples_in_order
+from det_adapt.pictures import attention_pictures, detection_panels
+from det_adapt.run_folder import check_same_run, resolve_weights, settings_of, write_config
+from det_adapt.scoring import evaluating, score
+from det_adapt.structures import Sample
 from det_adapt.training import build_training, load_detector
 from shared import distributed
 from shared.catalog import DetectionDataset
 from shared.config import changed
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment
-from shared.images import read_image, write_png
+from shared.images import write_png
 from shared.own_data import resolve_detection
 from shared.progress import Progress, peak_memory
 from shared.report import write_report
-from shared.visualize import panel
 
 logger = logging.getLogger(__name__)
 
 LOG_PERIOD = 20
-PANELS = 6
-PANEL_HEIGHT = 256
 
 
 class Run:
@@ -60,20 +57,20 @@ class Run:
         self.folder = Path(cfg.OUTPUT_DIR)
         self.engine = engine
         self.baseline = baseline
-        if torch.cuda.is_available() or cfg.MODEL.DEVICE == "cpu":
-            distributed.initialise(torch.device(cfg.MODEL.DEVICE))
+        distributed.initialise(device_of(cfg))
         if distributed.is_main():
             toy.ensure_data(cfg)
         distributed.barrier()
         # Data before weights: a missing folder is found in a second.
-        classes = list(cfg.DATASETS.CLASSES) or list(source_dataset(cfg).classes)
-        self.cfg = changed(cfg, "DATASETS.CLASSES", classes)
+        known = self.folder if resumed else Path(cfg.MODEL.WEIGHTS) if trained else None
+        self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, known))
         if resumed:
             check_same_run(self.folder, self.cfg)
         self.test = _test_dataset(self.cfg)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
         resolved = changed(self.cfg, "MODEL.WEIGHTS", weights)
         self.training = build_training(engine, resolved)
+        self.resumed = resumed
         if trained:
             self.training.model = load_detector(engine, resolved)
         if resumed:
@@ -91,6 +88,9 @@ class Run:
         paired_loader(cfg, rank=distributed.rank(), world_size=distributed.world_size())
         if training.iteration == 0:
             training.initialise()
+        if training.iteration == 0 and distributed.is_main():
+            # Of another detector that was scored in this folder.
+            (self.folder / METRICS_FILE).unlink(missing_ok=True)
         log = RunLog(
             self.folder,
             total=cfg.SOLVER.MAX_ITER,
@@ -102,9 +102,9 @@ class Run:
         try:
             training.train(lambda logs: self._after_step(logs, log, progress))
             if self.test is not None:
-                return self.evaluate(log)
+                return self._evaluate(log, self._training_pair())
             log.say("DATASETS.TEST is empty: trained to the end, nothing was scored")
-            self._finish(log)
+            self._finish(log, self._training_pair())
             return {}
         finally:
             log.close()
@@ -114,21 +114,29 @@ class Run:
         self.training.initialise()
         next(iter(paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))))
 
-    def evaluate_weights(self) -> dict:
-        """Scores what MODEL.WEIGHTS names; the folder then tells the result as a run's does."""
-        (self.folder / METRICS_FILE).unlink(missing_ok=True)
-        log = RunLog(self.folder, total=0, active=distributed.is_main())
-        self._describe()
+    def evaluate(self) -> dict:
+        """Scores the detector as it is, with the official script and a report; trains nothing."""
+        if self.test is None:
+            raise UserError("DATASETS.TEST is empty: name a labelled data set to score")
+        if not self.resumed and distributed.is_main():
+            (self.folder / METRICS_FILE).unlink(missing_ok=True)
+        reached = self.training.iteration
+        log = RunLog(self.folder, total=reached, start=reached, active=distributed.is_main())
+        if not self.resumed:
+            self._describe()
+        test = samples_in_order(self.test, test_augmentation(self.cfg))
         try:
-            return self.evaluate(log)
+            return self._evaluate(log, {"attention_test": next(test)})
         finally:
             log.close()
 
-    def evaluate(self, log: RunLog | None = None, *, last: bool = True) -> dict:
-        """Scores the detector as it is; the last time with the official script and a report."""
-        if self.test is None:
-            raise UserError("DATASETS.TEST is empty: name a labelled data set to score")
-        official = self.folder / "official" if last else None
+    def _evaluate(self, log: RunLog, shown: dict[str, Sample] | None = None) -> dict:
+        """Scores; at the end of a run also with the official script and a report.
+
+        Args:
+            shown: whose attention is drawn, by name; None: the run goes on.
+        """
+        official = None if shown is None else self.folder / "official"
         scores = score(self.cfg, self.training.model, self.test, self._predictions, official)
         if not distributed.is_main():
             return {}
@@ -137,12 +145,20 @@ class Run:
             "dataset": self.test.name,
             "images": len(self.test.records),
         }
-        if log is not None:
-            log.write("eval", self.training.iteration, scores)
-            log.say(f"iteration {self.training.iteration}: {headline(scores)}")
-        if last:
-            self._finish(log)
+        log.write("eval", self.training.iteration, scores)
+        log.say(f"iteration {self.training.iteration}: {headline(scores)}")
+        if shown is not None:
+            self._finish(log, shown)
         return scores
+
+    def _training_pair(self) -> dict[str, Sample]:
+        """A first image of either domain, as training sees them."""
+        if not self.cfg.SAP.ENABLED:
+            return {}
+        [source, *_], [target, *_] = next(
+            iter(paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0)))
+        )
+        return {"attention_source": source, "attention_target": target}
 
     @property
     def _predictions(self) -> Path:
@@ -164,48 +180,32 @@ class Run:
             log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         period = cfg.TEST.EVAL_PERIOD if self.test is not None else 0
         if period and iteration % period == 0 and not last:
-            self.evaluate(log, last=False)
+            self._evaluate(log)
         progress.resume_clock()
 
-    def _finish(self, log: RunLog | None) -> None:
+    def _finish(self, log: RunLog, shown: dict[str, Sample]) -> None:
+        """Pictures and report."""
         if not distributed.is_main():
             return
-        for name, picture in self._pictures().items():
-            if log is not None:
-                log.image(name, picture, self.training.iteration)
+        with evaluating(self.training.model):
+            pictures = attention_pictures(self.training.model, shown)
+        for name, picture in pictures.items():
+            write_png(self.folder / "pictures" / f"{name}.png", picture)
+        if self.test is not None:
+            pictures |= self._panels()
+        for name, picture in pictures.items():
+            log.image(name, picture, self.training.iteration)
         write_report(self.folder, baseline=self.baseline)
 
-    def _pictures(self) -> dict[str, np.ndarray]:
-        """Writes and returns them: attention of a training pair, panels of the test images."""
-        pictures = {}
-        if self.cfg.SAP.ENABLED:
-            cfg = changed(self.cfg, "DATALOADER.NUM_WORKERS", 0)
-            source, target = next(iter(paired_loader(cfg)))
-            samples = {"attention_source": source[0], "attention_target": target[0]}
-            with evaluating(self.training.model):
-                pictures = attention_pictures(self.training.model, samples)
-            for name, picture in pictures.items():
-                write_png(self.folder / "pictures" / f"{name}.png", picture)
-        return pictures | (self._panels() if self.test is not None else {})
-
     def _panels(self) -> dict[str, np.ndarray]:
-        """Panels input | ground truth | before | after, over the test images."""
-        test, columns = self.test, {}
+        """Of the test images, before and after."""
+        columns = {}
         if self.baseline is not None and (self.baseline / "predictions").is_dir():
             columns[f"before ({self.baseline.name})"] = self.baseline / "predictions"
         columns[self.folder.name] = self._predictions
-        panels = {}
-        for place in np.linspace(0, len(test.records) - 1, min(PANELS, len(test.records))):
-            record = test.records[round(place)]
-            image = np.ascontiguousarray(read_image(record.image).permute(1, 2, 0).numpy())
-            tiles = {"input": image, "ground truth": draw_truth(image, record, test.classes)}
-            for title, folder in columns.items():
-                path = prediction_path(folder, record.name)
-                if path.is_file():
-                    found = read_detections(path, test.classes)
-                    tiles[title] = draw_detections(image, found, test.classes)
-            panels[record.name] = panel(list(tiles.values()), list(tiles), height=PANEL_HEIGHT)
-            write_png(self.folder / "panels" / f"{record.name}.png", panels[record.name])
+        panels = detection_panels(self.test, columns)
+        for name, picture in panels.items():
+            write_png(self.folder / "panels" / f"{name}.png", picture)
         return panels
 
     def _describe(self) -> None:
@@ -231,11 +231,17 @@ def headline(scores: dict) -> str:
     return text
 
 
+def _classes(cfg: CfgNode, run: Path | None) -> list[str]:
+    """DATASETS.CLASSES; where that is empty, those of a run or of the source data set."""
+    stored = settings_of(run).get("DATASETS.CLASSES") if run is not None else None
+    return list(cfg.DATASETS.CLASSES or stored or source_dataset(cfg).classes)
+
+
 def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:
     names = list(cfg.DATASETS.TEST)
     if not names:
         return None
     if len(names) > 1:
         raise UserError(f"DATASETS.TEST names {', '.join(names)}, expected one data set to score")
-    root, classes = toy.dataset_root(cfg), list(cfg.DATASETS.CLASSES)
+    root, classes = dataset_root(cfg), list(cfg.DATASETS.CLASSES)
     return resolve_detection(names[0], root, labelled=True, classes=classes)

@@ -61,6 +61,7 @@ def resolve_weights(weights: str) -> str:
 
     Raises:
         MissingFileError: there is no such run; the message has the command that makes it.
+        UserError: it was not trained to its end.
     """
     if weights in ("", "torchvision") or "://" in weights or Path(weights).is_file():
         return weights
@@ -68,12 +69,19 @@ def resolve_weights(weights: str) -> str:
     if path.suffix in (".pt", ".pth", ".pkl"):
         raise MissingFileError(f"no file '{weights}' (MODEL.WEIGHTS)")
     found = checkpoint_of(path)
+    config = source_config(weights)
+    command = f"python det_adapt/train_net.py --config-file configs/{config.name}" if config else ""
+    if found is not None and settings_of(path) and not is_finished(path):
+        hint = f" ({command} --resume)" if command else ""
+        raise UserError(
+            f"MODEL.WEIGHTS is '{weights}', a run that was not trained to its end: resume it"
+            f"{hint}, or name its checkpoint {found}"
+        )
     if found is not None:
         return str(found)
-    config = source_config(weights)
     hint = (
-        f"make it with: python det_adapt/train_net.py --config-file configs/{config.name}"
-        if config
+        f"make it with: {command}"
+        if command
         else "expected a file, the folder of a run, torchvision, or '' to train from scratch"
     )
     raise MissingFileError(f"MODEL.WEIGHTS is '{weights}', where there is no checkpoint; {hint}")

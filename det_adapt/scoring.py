@@ -17,7 +17,7 @@ from det_adapt.evaluation.base import Evaluation
 from det_adapt.evaluation.cityscapes import CityscapesEvaluation
 from det_adapt.evaluation.coco import COCOEvaluation
 from det_adapt.evaluation.voc import VOCEvaluation
-from det_adapt.predictions import write_detections
+from det_adapt.predictions import prediction_path, write_detections
 from shared import distributed
 from shared.catalog import CITYSCAPES_THINGS, DetectionDataset
 
@@ -98,10 +98,6 @@ def _protocols(scores: dict) -> dict[str, float | None]:
         result = scores["cityscapes"]
         means |= {"Cityscapes mask AP50": result["map50"], "Cityscapes mask AP": result["map"]}
     return means
-
-
-def prediction_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.json"
 
 
 def _has_masks(cfg: CfgNode, test: DetectionDataset) -> bool:

@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from shared.catalog import data_root
+from det_adapt.data.build import dataset_root
 from shared.toy.layouts import is_ready, make_toy
 
 # As many as of the segmentation toy, which shares two of the layouts.
@@ -41,10 +40,6 @@ def data_sets(cfg: CfgNode) -> list[str]:
 def is_toy(cfg: CfgNode) -> bool:
     """Whether every data set of a run is one that can be made."""
     return all(layouts([name]) for name in data_sets(cfg))
-
-
-def dataset_root(cfg: CfgNode) -> Path:
-    return Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else data_root()
 
 
 def ensure_data(cfg: CfgNode) -> None:

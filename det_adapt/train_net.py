@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from shared import distributed
 from shared.config import changed
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
+from shared.files import check_writable
 
 TOY_CONFIG = CONFIGS / "sapnet_toy.yaml"
 TOY_NOTICE = (
@@ -99,8 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     engine = choose_engine(args.engine)
     cfg = configure(engine, args.config_file or TOY_CONFIG, args.overrides)
-    if args.dry_run:
-        return _dry_run(cfg, engine)
     folder = Path(cfg.OUTPUT_DIR)
     begun = checkpoint_of(folder) is not None
     training, given = not args.eval_only, args.eval_only and not begun
@@ -112,20 +110,21 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
         raise MissingFileError(
             f"no checkpoint in {folder} to evaluate: train first, or name one with MODEL.WEIGHTS"
         )
-    if training or given:
-        _check_writable(folder)
     if args.num_gpus > 1 and not is_launched():
         _check_processes(cfg, args.num_gpus)
+    if args.dry_run:
+        return _dry_run(cfg, engine, args.baseline)
+    check_writable(folder, "OUTPUT_DIR")
+    if args.num_gpus > 1 and not is_launched():
         return launch([__file__, *map(str, argv)], args.num_gpus)
     if args.config_file is None:
         logger.info(TOY_NOTICE)
     logger.info("engine: %s", engine)
-    if training and not args.resume:
+    if training and not begun:
         _ensure_source_stage(cfg, engine, args.overrides)
     baseline = _baseline(cfg, args.baseline) if training or begun or args.baseline else None
     run_ = Run(cfg, engine, baseline=baseline, resumed=begun, trained=given)
-    work = run_.evaluate_weights if given else run_.evaluate
-    scores = run_.train() if training else work()
+    scores = run_.train() if training else run_.evaluate()
     if distributed.is_main():
         print(summary(scores, folder, baseline))
         if baseline is not None and baseline == Path(cfg.MODEL.WEIGHTS):
@@ -133,10 +132,11 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     return 0
 
 
-def _dry_run(cfg: CfgNode, engine: str) -> int:
+def _dry_run(cfg: CfgNode, engine: str, baseline: Path | None) -> int:
     if _makes_source_stage(cfg):
         logger.info("the run would first train its source-only stage, %s", cfg.MODEL.WEIGHTS)
         cfg = changed(cfg, "MODEL.WEIGHTS", "")
+    _baseline(cfg, baseline)
     Run(cfg, engine).check()
     print("dry run: model, weights and data are in order; nothing was trained")
     return 0
@@ -145,7 +145,7 @@ def _dry_run(cfg: CfgNode, engine: str) -> int:
 def configure(engine: str, path: Path, overrides: Sequence[str]) -> CfgNode:
     """The config of the experiment, its folder filled in."""
     cfg = engine_config(engine, path, list(overrides))
-    if cfg.OUTPUT_DIR == DETECTRON2_DEFAULT_OUTPUT:
+    if cfg.OUTPUT_DIR == DETECTRON2_DEFAULT_OUTPUT and "OUTPUT_DIR" not in overrides[::2]:
         cfg = changed(cfg, "OUTPUT_DIR", str(Path("runs") / path.stem))
     return cfg
 
@@ -198,18 +198,6 @@ def _check_processes(cfg: CfgNode, count: int) -> None:
     BatchPlan(cfg.SOLVER.IMS_PER_BATCH, 0, count)
     if cfg.MODEL.DEVICE != "cpu" and torch.cuda.device_count() < count:
         raise UserError(f"got --num-gpus {count}, this machine has {torch.cuda.device_count()}")
-
-
-def _check_writable(folder: Path) -> None:
-    """UserError where the run could not write its results; before anything that takes long."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("no permission to write")
-    except OSError as error:
-        raise UserError(
-            f"cannot write the run's folder {folder} ({error}): name another with OUTPUT_DIR"
-        ) from error
 
 
 def summary(scores: dict, folder: Path, baseline: Path | None) -> str:

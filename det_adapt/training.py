@@ -70,6 +70,8 @@ def build_training(engine: str, cfg: CfgNode) -> Training:
 
 def load_detector(engine: str, cfg: CfgNode) -> nn.Module:
     """A detector with all weights of the file MODEL.WEIGHTS, in evaluation mode."""
+    if not cfg.MODEL.WEIGHTS:
+        raise UserError("MODEL.WEIGHTS is empty, expected the run or the checkpoint of a detector")
     if engine == "detectron2":
         from det_adapt.engines.detectron2.session import build_detector
     else:

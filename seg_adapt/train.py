@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from shared import distributed
 from shared.config import flatten, load_config
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
+from shared.files import check_writable
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TOY_NOTICE = (
@@ -98,7 +98,7 @@ def _main(args: argparse.Namespace) -> None:
             f"{folder} already holds a run: --resume continues it, --output names another folder"
         )
     if training:
-        _check_writable(folder)
+        check_writable(folder, "--output")
     toy = args.config_file is None
     if toy and training and baseline is None and cfg.METHOD != BASELINE_METHOD:
         baseline = _train_baseline(cfg, folder.with_name(BASELINE_METHOD))
@@ -113,19 +113,6 @@ def _main(args: argparse.Namespace) -> None:
     if distributed.is_main():
         chosen = "last checkpoint" if cfg.SELECTION.METHOD == "none" else "selected checkpoint"
         print(summary(scores, cfg.METHOD, folder, baseline, chosen))
-
-
-def _check_writable(folder: Path) -> None:
-    """UserError where the run could not write its results; before anything that takes long."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        existing = folder if folder.exists() else folder.parent
-        if not (existing.is_dir() and os.access(existing, os.W_OK)):
-            raise PermissionError(f"{existing} is no folder that can be written to")
-    except OSError as error:
-        raise UserError(
-            f"cannot write the run's folder {folder} ({error}): name another with --output"
-        ) from error
 
 
 def _train_baseline(cfg: CfgNode, folder: Path) -> Path:

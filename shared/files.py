@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -26,3 +28,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes `content` to `path`."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def check_writable(folder: Path, named_by: str) -> None:
+    """UserError where results could not be written to `folder`; makes those above it, not itself.
+
+    Args:
+        named_by: the argument or key that names another.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        existing = folder if folder.exists() else folder.parent
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise PermissionError(f"{existing} is no folder that can be written to")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the folder {folder} ({error}): name another with {named_by}"
+        ) from error

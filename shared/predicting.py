@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from shared.cli import EXIT_USER_ERROR
 from shared.errors import MissingFileError, UserError
+from shared.files import check_writable
 from shared.media import Video, find_images, is_video, read_picture, writing_video
 
 
@@ -58,6 +59,7 @@ def predict(args: argparse.Namespace, load: Callable[[], Predictor]) -> int:
         raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
     if not args.input.exists():
         raise MissingFileError(f"no image, folder or video at {args.input}")
+    check_writable(args.output, "--output")
     if is_video(args.input):
         count = _predict_video(load(), args.input, args.output, frames=args.frames)
         print(f"{count} frames predicted: {args.output}")

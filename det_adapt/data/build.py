@@ -29,6 +29,11 @@ def test_augmentation(cfg: CfgNode) -> Augmentation:
     return Augmentation((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)
 
 
+def dataset_root(cfg: CfgNode) -> Path:
+    """DATASETS.ROOT, by default $DETECTRON2_DATASETS or datasets/."""
+    return Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else data_root()
+
+
 def source_dataset(cfg: CfgNode) -> DetectionDataset:
     """DATASETS.TRAIN, its annotations read."""
     return _joined(cfg, "DATASETS.TRAIN", cfg.DATASETS.TRAIN, labelled=True)
@@ -69,8 +74,9 @@ def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> 
     if not names:
         hint = " or set SAP.ENABLED False" if key == "DATASETS.TARGET" else ""
         raise UserError(f"{key} is empty: name a data set, e.g. ('cityscapes_det_train',){hint}")
-    root = Path(cfg.DATASETS.ROOT) if cfg.DATASETS.ROOT else data_root()
-    wanted = list(cfg.DATASETS.CLASSES) or None
+    root = dataset_root(cfg)
+    # Of a target no box is read: it may well have other classes.
+    wanted = (list(cfg.DATASETS.CLASSES) or None) if labelled else None
     parts = [resolve_detection(n, root, labelled=labelled, classes=wanted) for n in names]
     first = parts[0]
     for part in parts[1:]:

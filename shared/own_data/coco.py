@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _records(
     for entry in entries:
         number = _field(path, "image", entry, "id", int)
         file_name = _field(path, "image", entry, "file_name", str)
-        name = Path(file_name).with_suffix("").as_posix()
+        name = _name(path, folder, file_name)
         if number in ids or name in records:
             raise UserError(
                 f"{path}: image {number}, '{file_name}', stands twice in 'images', or another "
@@ -139,6 +140,18 @@ def _records(
     if not records:
         raise UserError(f"{path}: 'images' is empty")
     return tuple(records[name] for name in sorted(records))
+
+
+def _name(path: Path, folder: Path, file_name: str) -> str:
+    """Of the record, and of what a run writes for it in its own folder: hence never outside."""
+    image = Path(os.path.normpath(folder / file_name))
+    try:
+        return image.relative_to(os.path.normpath(folder)).with_suffix("").as_posix()
+    except ValueError:
+        raise UserError(
+            f"{path}: 'file_name' {file_name} leads out of the folder of the images, {folder}: "
+            "write it relative to that folder, or name a folder above"
+        ) from None
 
 
 def _size(path: Path, entry: dict[str, Any], image: Path) -> tuple[int, int]:

@@ -12,10 +12,11 @@ from det_adapt.data.build import paired_loader, source_dataset, target_dataset
 from det_adapt.data.loaders import BatchPlan, PairedLoader, SlotDataset, samples_in_order
 from det_adapt.data.samples import Augmentation, read_sample, resized_size
 from shared.catalog import DetectionDataset
-from shared.config import load_config
+from shared.config import changed, load_config
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
 from shared.images import read_image
+from shared.toy.layouts import make_toy
 
 CLASSES = ("car", "person")
 AS_IT_IS = Augmentation((0,), 2000)
@@ -339,6 +340,24 @@ def test_a_config_names_source_and_target(described):
         assert source.image.shape == target.image.shape == (3, 20, 30)
         assert source.boxes.shape == (1, 4)
         assert target.boxes is None
+
+
+def test_a_target_may_have_other_classes_and_home_is_expanded(described, tmp_path, monkeypatch):
+    size = {"height": 64, "width": 128}
+    make_toy(tmp_path, ["cityscapes"], count=2, val_count=1, **size, workers=1, progress=False)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    cfg = described(
+        *("DATASETS.TARGET", "[toy_cityscapes_det_train]", "DATASETS.CLASSES", "[car]"),
+        *("DATASETS.ROOT", f"~/{tmp_path.name}", "MODEL.ROI_HEADS.NUM_CLASSES", "1"),
+    )
+    assert next(iter(paired_loader(cfg)))[1][0].boxes is None
+    cfg = changed(cfg, "DATASETS.CLASSES", [])
+    assert next(iter(paired_loader(changed(cfg, "MODEL.ROI_HEADS.NUM_CLASSES", 2))))
+    own = json.loads((tmp_path / "boxes.json").read_text())
+    own["categories"][0]["name"] = "tram"
+    (tmp_path / "boxes.json").write_text(json.dumps(own))
+    cfg = changed(cfg, "DATASETS.CLASSES", ["tram"])
+    assert next(iter(paired_loader(changed(cfg, "MODEL.ROI_HEADS.NUM_CLASSES", 1))))
 
 
 def test_the_source_alone_opens_no_target(described):

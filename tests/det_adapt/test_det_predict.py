@@ -109,6 +109,9 @@ def test_bad_input_is_one_line(run, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert predict(run, tmp_path / "a.png", tmp_path / "out", "--score", "2") == 2
+    capsys.readouterr()
+    assert predict(run, tmp_path / "a.png", tmp_path / "notes.txt") == 2
+    assert "cannot write to the folder" in capsys.readouterr().err
 
 
 def test_only_what_scores_enough_is_drawn_in_its_class_color():

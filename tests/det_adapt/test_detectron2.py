@@ -15,11 +15,15 @@ from detectron2.utils.events import EventStorage
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 
+from det_adapt import train_net
 from det_adapt.config import check
-from det_adapt.engines.detectron2 import VGG16, Training, build_optimizer, defaults, run_processes
-from det_adapt.engines.detectron2.trainer import train
-from det_adapt.engines.detectron2.weights import fill
+from det_adapt.engines.detectron2 import VGG16, Training, build_optimizer, defaults
+from det_adapt.engines.detectron2.weights import initialise
+from det_adapt.engines.torchvision import fill, to_detectron2
+from det_adapt.engines.torchvision.names import from_imagenet
+from det_adapt.run_folder import write_config
 from det_adapt.structures import Sample
+from shared.cli import call
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -256,7 +260,7 @@ def test_vgg_is_torchvisions():
         {"features": make_layers([v if v == "M" else v // 16 for v in cfgs["D"]])}
     )
     ours = nn.ModuleDict({"backbone": VGG16(width=1 / 16, freeze_at=2)})
-    report = fill(ours, theirs.state_dict(), "theirs")
+    report = fill(ours, from_imagenet(theirs.state_dict()), "theirs", to_detectron2)
     assert len(report.matched) == 26
     assert report.missing == report.unexpected == []
     images = torch.randn(1, 3, 37, 50)
@@ -274,7 +278,7 @@ def test_resnet_is_torchvisions():
     width = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "64", "MODEL.RESNETS.RES2_OUT_CHANNELS", "256"]
     model = build(*RESNET, *width, "MODEL.RESNETS.WIDTH_PER_GROUP", "8").eval()
     theirs = ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=8).eval()
-    report = fill(model, theirs.state_dict(), "theirs")
+    report = fill(model, from_imagenet(theirs.state_dict()), "theirs", to_detectron2)
     assert report.unexpected == report.misshapen == []
     assert {name.split(".")[0] for name in report.missing} == {
         *("proposal_generator", "roi_heads", "sap")
@@ -287,9 +291,22 @@ def test_resnet_is_torchvisions():
     torch.testing.assert_close(model.roi_heads.res5(x), theirs.layer4(x))
 
 
-def test_weights_of_another_backbone_are_refused():
-    with pytest.raises(UserError, match="fills nothing of the backbone"):
-        fill(build(*VGG), {"backbone.res2.weight": torch.ones(1)}, "a file")
+def test_weights_are_refused_as_with_torchvision(tmp_path):
+    with pytest.raises(UserError, match=r"does not fit MODEL\.BACKBONE"):
+        fill(build(*VGG), {"backbone.res2.weight": torch.ones(1)}, "a file", to_detectron2)
+    path = tmp_path / "weights.pth"
+    wanted = ["MODEL.WEIGHTS", str(path)]
+    for stored in ([1], {"epoch": 3}):
+        torch.save(stored, path)
+        with pytest.raises(UserError, match="holds no tensors by name"):
+            initialise(build(*VGG), config(*VGG, *wanted))
+    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, path)
+    for key, value in (("INPUT.FORMAT", "BGR"), ("MODEL.RESNETS.STRIDE_IN_1X1", "True")):
+        with pytest.raises(UserError, match=key):
+            initialise(build(*RESNET), config(*RESNET, *wanted, key, value))
+    torch.save({"state_dict": build(*VGG).state_dict()}, path)
+    report = initialise(build(*VGG), config(*VGG, *wanted))
+    assert report.missing == report.misshapen == report.unexpected == []
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -344,7 +361,7 @@ def test_training_writes_losses_accuracy_and_checkpoints(trained):
 def test_a_resumed_run_equals_the_uninterrupted_one(trained, toy_root, tmp_path):
     shutil.copy(trained[0] / "model_0000001.pth", tmp_path)
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    train(settings(toy_root, tmp_path), resume=True)
+    Training(settings(toy_root, tmp_path)).train(resume=True)
     assert equal(weights(tmp_path), weights(trained[0]))
 
 
@@ -354,17 +371,17 @@ def test_poisoned_target_labels_give_bit_identical_training(trained, toy_root, t
     assert labels
     for path in labels:
         path.write_text("poison")
-    train(settings(tmp_path, tmp_path / "run"))
+    Training(settings(tmp_path, tmp_path / "run")).train()
     assert equal(weights(tmp_path / "run"), weights(trained[0]))
 
 
 def test_adaptation_starts_from_the_source_stages_checkpoint(trained, toy_root, tmp_path, caplog):
     first = settings(toy_root, tmp_path / "1", "SAP.ENABLED", "False", "SOLVER.MAX_ITER", "1")
-    train(first)
+    Training(first).train()
     checkpoint = str(tmp_path / "1" / "model_final.pth")
     second = settings(toy_root, tmp_path / "2", "MODEL.WEIGHTS", checkpoint, "SOLVER.BASE_LR", "0.")
     caplog.set_level("INFO")
-    train(second)
+    Training(second).train()
     assert "missing (new layers): sap.upper.*" in caplog.text
     detector = weights(tmp_path / "1")
     adapted = weights(tmp_path / "2")
@@ -393,8 +410,11 @@ def test_two_processes_equal_one(toy_root, tmp_path):
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "20", "MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
         *("INPUT.MIN_SIZE_TRAIN", "(64,)"),
     ]
-    train(settings(toy_root, tmp_path / "one", *everything))
-    run_processes(train, 2, settings(toy_root, tmp_path / "two", *everything))
+    write_config(tmp_path, settings(toy_root, "./output", *everything))
+    command = ["--engine", "detectron2", "--config-file", str(tmp_path / "config.yaml")]
+    for name, processes in (("one", "1"), ("two", "2")):
+        output = ["MODEL.WEIGHTS", "", "OUTPUT_DIR", str(tmp_path / name)]
+        assert call(train_net.main, [*command, "--num-gpus", processes, *output]) == 0
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6)
@@ -402,8 +422,11 @@ def test_two_processes_equal_one(toy_root, tmp_path):
 
 def test_what_cannot_be_trained_is_named(toy_root, tmp_path):
     for overrides, message in (
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
         (["SOLVER.AMP.ENABLED", "True"], "AMP"),
+        (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE is 'gpu', expected cuda or cpu"),
+        (["MODEL.BACKBONE.NAME", "build_vgg"], "cannot build .*build_vgg"),
+        (["MODEL.RPN.IN_FEATURES", "[res9]"], "cannot build .*res9"),
+        (["SOLVER.WARMUP_METHOD", "steep", "SOLVER.WARMUP_ITERS", "2"], "cannot build .*steep"),
     ):
         with pytest.raises(UserError, match=message):
             Training(settings(toy_root, tmp_path, *overrides))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from scenes import detections
 from det_adapt import train_net
 from det_adapt.config import defaults
 from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
+from det_adapt.launch import launch
 from det_adapt.predictions import read_detections, write_detections
-from det_adapt.run_folder import CONFIGS
+from det_adapt.run_folder import CONFIGS, write_config
 from det_adapt.training import engine_config
 from shared import checkpoint
 from shared.cli import call
+from shared.config import changed
 from shared.errors import UserError
 from shared.events import read_metrics
 from shared.toy.layouts import make_toy
@@ -165,6 +168,8 @@ def test_a_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, caps
     assert "frames" in fails(capsys, "sapnet_toy", *arguments)
     Image.new("RGB", (128, 64)).save(tmp_path / "frames" / "one.png")
     assert run("sapnet_toy", *arguments, "DATASETS.TEST", "[]") == 0
+    assert "divided among 3" in fails(capsys, "sapnet_toy", *arguments, "--num-gpus", "3")
+    assert "(--baseline)" in fails(capsys, "sapnet_toy", *arguments, "--baseline", "none")
 
 
 def test_bad_input_is_one_line(settings, tmp_path, capsys):
@@ -185,7 +190,7 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     assert "cannot be divided among 3 processes" in message
     (tmp_path / "file").write_text("")
     message = fails(capsys, "source_toy", *settings, "OUTPUT_DIR", str(tmp_path / "file"))
-    assert "cannot write the run's folder" in message
+    assert "cannot write to the folder" in message
     message = fails(
         capsys, "source_toy", *settings, "DATASETS.TEST", "[toy_sim10k, toy_kitti_train]"
     )
@@ -219,6 +224,84 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         for name in ("one", "two")
     ]
     assert scores == [3, 3]
+
+
+def test_an_error_of_all_processes_is_said_once(settings, capfd):
+    wrong = ["DATASETS.TRAIN", "[sim10k]", "SOLVER.IMS_PER_BATCH", "2"]  # not there
+    assert run("source_toy", *settings, *wrong, "--num-gpus", "2") == 2
+    lines = [x for x in capfd.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1
+
+
+def test_an_error_of_one_process_is_said(tmp_path, capfd):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '1':\n    sys.exit('error: mine')\n"
+        "time.sleep(60)\n"
+    )
+    with patch("det_adapt.launch._GRACE_SECONDS", 0.1):
+        assert launch([str(script)], 2) == 1
+    assert capfd.readouterr().err == "error: mine\n"
+    script.write_text("")
+    assert launch([str(script)], 2) == 0
+
+
+# --- folders that hold something already ---------------------------------------------------------
+
+
+def interrupted(root, folder, *overrides):
+    """A source stage at iteration 2 of 4."""
+    names = ["SAP.ENABLED", "False", "DATASETS.TEST", "[toy_cityscapes_det_val]", *overrides]
+    cfg = config(root, folder, *names)
+    write_config(folder, cfg)
+    training = Training(cfg)
+    training.iteration = 2
+    training.save()
+
+
+def test_adaptation_never_starts_from_half_a_source_stage(root, settings, tmp_path, capsys, caplog):
+    interrupted(root, tmp_path / "runs/half")
+    half = ("sapnet_toy", *settings, "MODEL.WEIGHTS", "runs/half")
+    assert "was not trained to its end" in fails(capsys, *half)
+    checkpoint_file = "runs/half/checkpoints/last.pt"
+    assert run(*half[:-1], checkpoint_file, "--dry-run") == 0  # named as a file, it is meant
+    # Interrupted in a toy's source stage, --resume goes on with that.
+    caplog.set_level("INFO")
+    assert run("source_toy", *settings, "SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "[]") == 0
+    (tmp_path / "runs/source_toy/metrics.jsonl").unlink()
+    stage = tmp_path / "runs/source_toy"
+    stored = checkpoint.load(stage / "checkpoints/last.pt")
+    checkpoint.save(stored | {"iteration": 1}, stage / "checkpoints/last.pt")
+    short = ("SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "[]")
+    assert run("sapnet_toy", "--resume", *settings, *short) == 0
+    assert "first the source-only stage" in caplog.text
+    assert read_metrics(stage)[-1]["iteration"] == 2
+
+
+def test_an_interrupted_run_is_scored_where_it_stands(root, settings, tmp_path, capsys):
+    interrupted(root, tmp_path / "half")
+    arguments = ("--eval-only", *settings, "SAP.ENABLED", "False", "MODEL.WEIGHTS", "")
+    assert run("sapnet_toy", *arguments, "OUTPUT_DIR", "half") == 0
+    [event] = read_metrics(tmp_path / "half")
+    assert (event["kind"], event["iteration"]) == ("eval", 2)
+    assert "no evaluation" not in (tmp_path / "half/report.html").read_text()
+
+
+def test_scoring_needs_no_training_data(root, settings, tmp_path, capsys):
+    cfg = config(root, tmp_path / "run", "SOLVER.MAX_ITER", "1")
+    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]))
+    Training(cfg).save()
+    elsewhere = ["DATASETS.TRAIN", "[sim10k]", "DATASETS.TARGET", "[cityscapes_det_train]"]
+    given = ["--eval-only", *settings, "MODEL.WEIGHTS", "run/checkpoints/last.pt"]
+    assert run("sapnet_toy", *given, *elsewhere, "OUTPUT_DIR", "scored") == 0
+    assert (tmp_path / "scored/pictures/attention_test.png").is_file()
+    # What was scored in a folder is not taken for the run that is trained there later.
+    source = ["SAP.ENABLED", "False", "MODEL.WEIGHTS", "", "OUTPUT_DIR", "scored"]
+    assert run("sapnet_toy", *settings, *source) == 0
+    assert 0 not in [event["iteration"] for event in read_metrics(tmp_path / "scored")]
+    given[-1] = ""
+    assert "MODEL.WEIGHTS is empty" in fails(capsys, "sapnet_toy", *given, "OUTPUT_DIR", "random")
 
 
 # --- the loop ------------------------------------------------------------------------------------

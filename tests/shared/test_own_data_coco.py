@@ -71,6 +71,17 @@ def changed(key, index=0, **values):
     return {key: entries}
 
 
+def test_a_name_never_leads_out_of_the_folder_that_a_run_writes_to(coco, tmp_path):
+    inside = str(tmp_path / "images/1.png")
+    for name in (inside, "b/../1.png"):
+        right = {"images": [{"id": 3, "file_name": name}], "annotations": []}
+        assert [record.name for record in coco(**right).records] == ["1"]
+    (tmp_path / "1.png").write_bytes((tmp_path / "images/1.png").read_bytes())
+    for name in ("../1.png", str(tmp_path / "1.png")):
+        wrong = {"images": [{"id": 3, "file_name": name}], "annotations": []}
+        assert "leads out of the folder" in message(UserError, coco, **wrong)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

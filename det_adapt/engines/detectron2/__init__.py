@@ -4,7 +4,7 @@ from det_adapt.engines.detectron2.backbone import VGG16, build_vgg16_backbone
 from det_adapt.engines.detectron2.catalog import register, to_dicts
 from det_adapt.engines.detectron2.config import add_sap_config, defaults
 from det_adapt.engines.detectron2.sap_rcnn import SAPRCNN
-from det_adapt.engines.detectron2.trainer import Training, build_optimizer, run_processes, train
+from det_adapt.engines.detectron2.trainer import Training, build_optimizer
 
 __all__ = [
     "SAPRCNN",
@@ -14,9 +14,7 @@ __all__ = [
     "build_optimizer",
     "build_vgg16_backbone",
     "defaults",
-    "run_processes",
     "to_dicts",
-    "train",
 ]
 
 register()

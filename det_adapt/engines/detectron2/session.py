@@ -11,7 +11,9 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
+from det_adapt.config import device_of
 from det_adapt.engines.detectron2.trainer import Training as Detectron2Training
+from det_adapt.engines.detectron2.trainer import named_errors
 from det_adapt.engines.detectron2.weights import LoadReport, initialise
 from shared import distributed
 from shared.errors import MissingFileError, UserError
@@ -83,5 +85,7 @@ _NAMES = {"lr": "lr/model"}
 
 def build_detector(cfg: CfgNode) -> tuple[nn.Module, LoadReport | None]:
     """A detector with the weights of MODEL.WEIGHTS, on its device, to predict with."""
-    model = build_model(cfg)
+    device_of(cfg)
+    with named_errors():
+        model = build_model(cfg)
     return model, initialise(model, cfg)

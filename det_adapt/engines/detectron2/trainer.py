@@ -1,15 +1,15 @@
 """Training with Detectron2's trainers, hooks, writers and checkpoints, on GPUs or CPUs."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks, launch
+from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, get_default_optimizer_params
@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from torch import nn
 
-from det_adapt.config import seed
+from det_adapt.config import device_of, seed
 from det_adapt.data.build import paired_loader
 from det_adapt.data.loaders import PairedLoader
 from det_adapt.engines.detectron2.sap_rcnn import Inputs, to_input
@@ -41,12 +41,17 @@ class Training:
     ) -> None:
         self.cfg = cfg
         self._initialised = False
+        device_of(cfg)
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+        if cfg.FLOAT32_PRECISION:
+            torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
         torch.manual_seed(seed(cfg))
-        self.model = _build_model(cfg)
-        optimizer = build_optimizer(cfg, self.model)
+        with named_errors():
+            self.model = build_model(cfg)
+            optimizer = build_optimizer(cfg, self.model)
+            scheduler = build_lr_scheduler(cfg, optimizer)
         trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self.trainer = trainer_class(_in_parallel(self.model), [], optimizer)
-        scheduler = build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=self.trainer)
         self.trainer.register_hooks(
             [
@@ -59,15 +64,7 @@ class Training:
             period = cfg.SOLVER.CHECKPOINT_PERIOD
             self.trainer.register_hooks([hooks.PeriodicCheckpointer(self.checkpointer, period)])
         self.trainer.register_hooks(list(extra_hooks))
-        if comm.is_main_process():
-            folder = Path(cfg.OUTPUT_DIR)
-            folder.mkdir(parents=True, exist_ok=True)
-            writers = [
-                CommonMetricPrinter(cfg.SOLVER.MAX_ITER),
-                JSONWriter(str(folder / "metrics.json")),
-                TensorboardXWriter(str(folder)),
-            ]
-            self.trainer.register_hooks([hooks.PeriodicWriter(writers, log_period)])
+        self.log_period = log_period
 
     def initialise(self) -> None:
         """Fills the model by MODEL.WEIGHTS, which `train` otherwise begins with."""
@@ -87,12 +84,19 @@ class Training:
         )
         pairs = _Pairs(loader, self.cfg.INPUT.FORMAT)
         self.trainer.reset_data_loader(lambda: pairs)
+        if comm.is_main_process():
+            self.trainer.register_hooks([self._writers()])
         self.trainer.train(start, self.cfg.SOLVER.MAX_ITER)
 
-
-def train(cfg: CfgNode, resume: bool = False) -> None:
-    """A whole run, in this process; also what `run_processes` calls in each."""
-    Training(cfg).train(resume=resume)
+    def _writers(self) -> HookBase:
+        folder = Path(self.cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        writers = [
+            CommonMetricPrinter(self.cfg.SOLVER.MAX_ITER),
+            JSONWriter(str(folder / "metrics.json")),
+            TensorboardXWriter(str(folder)),
+        ]
+        return hooks.PeriodicWriter(writers, self.log_period)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -112,13 +116,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
         optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **common)
     return maybe_add_gradient_clipping(cfg, optimizer)
-
-
-def run_processes(function: Callable[..., None], processes: int, *arguments: Any) -> None:
-    """`function(*arguments)` in each of `processes`: one per GPU by NCCL, or on CPUs by gloo."""
-    if torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(f"got --num-gpus {processes}, this machine has {torch.cuda.device_count()}")
-    launch(function, processes, dist_url="auto", args=arguments)
 
 
 class _Pairs:
@@ -146,18 +143,19 @@ class _SeededSteps(HookBase):
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
-def _build_model(cfg: CfgNode) -> nn.Module:
-    if cfg.MODEL.META_ARCHITECTURE != "SAPRCNN":
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """UserError for what Detectron2 refuses while it builds, by its registries and assertions."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or "an assertion"
         raise UserError(
-            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, expected SAPRCNN: with "
-            "SAP.ENABLED False it trains on the source only"
-        )
-    device = torch.device(cfg.MODEL.DEVICE)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("MODEL.DEVICE is cuda, and there is no GPU here: set MODEL.DEVICE cpu")
-    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
-        raise UserError("SOLVER.AMP.ENABLED needs a GPU with Detectron2: set it to False")
-    return build_model(cfg)
+            f"Detectron2 cannot build this run ({type(error).__name__}: {reason}): correct the key "
+            "of MODEL or SOLVER that names it"
+        ) from error
 
 
 def _in_parallel(model: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from det_adapt.config import sap_plan, seed
+from det_adapt.config import device_of, sap_plan, seed
 from det_adapt.data.build import paired_loader
 from det_adapt.engines.torchvision.model import TorchvisionDetector
 from det_adapt.engines.torchvision.weights import LoadReport, initialise
@@ -198,19 +198,6 @@ def rate_factor(cfg: CfgNode, iteration: int) -> float:
     if solver.WARMUP_METHOD == "constant":
         return solver.WARMUP_FACTOR
     return steps * warm_up(iteration, solver.WARMUP_ITERS, solver.WARMUP_FACTOR)
-
-
-def device_of(cfg: CfgNode) -> torch.device:
-    """Of MODEL.DEVICE; UserError for a GPU that is not there."""
-    try:
-        device = torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError:
-        raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cuda or cpu") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("MODEL.DEVICE is cuda, and there is no GPU here: set MODEL.DEVICE cpu")
-    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
-        raise UserError("SOLVER.AMP.ENABLED needs a GPU: set it to False")
-    return device
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

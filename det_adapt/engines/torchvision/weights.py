@@ -1,7 +1,7 @@
 """`MODEL.WEIGHTS` into a detector, with an account of what went where."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -53,26 +53,37 @@ class LoadReport:
 def initialise(detector: nn.Module, cfg: CfgNode) -> LoadReport | None:
     """Fills `detector` as `MODEL.WEIGHTS` says: '' trains from scratch, 'torchvision' downloads
     ImageNet's, all else is a file of either engine's, or torchvision's own."""
-    weights = cfg.MODEL.WEIGHTS
-    if not weights:
+    if not cfg.MODEL.WEIGHTS:
         return None
+    return fill(detector, stored_weights(cfg), cfg.MODEL.WEIGHTS)
+
+
+def stored_weights(cfg: CfgNode) -> dict[str, Tensor]:
+    """What MODEL.WEIGHTS names, under either engine's names."""
+    weights = cfg.MODEL.WEIGHTS
     state = download(imagenet_name(cfg)) if weights == "torchvision" else _read(weights)
     if "layer1.0.conv1.weight" in state or "features.0.weight" in state:
         _check_conventions(cfg)
         state = from_imagenet(state)
-    return fill(detector, state, weights)
+    return state
 
 
-def fill(detector: nn.Module, state: Mapping[str, Tensor], origin: str) -> LoadReport:
+def fill(
+    detector: nn.Module,
+    state: Mapping[str, Tensor],
+    origin: str,
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = from_detectron2,
+) -> LoadReport:
     """Copies the tensors of `state`, under either engine's names, that have a place.
 
     Args:
         origin: names the file in messages.
+        rename: gives them the names of the detector's engine.
 
     Raises:
         UserError: the backbone is not filled whole.
     """
-    state = from_detectron2(state)
+    state = rename(state)
     own = detector.state_dict()
     unexpected = [name for name in state if name not in own and not name.endswith(_COUNTER)]
     report = LoadReport(unexpected=unexpected)
