@@ -92,6 +92,16 @@ def test_plot_places_every_seed(results):
     assert drawing.count("<circle") == 4 and "mIoU in percent" in drawing
 
 
+def test_the_page_holds_what_the_results_say():
+    page = (REPOSITORY / "docs" / "results.md").read_text()
+    for name, suite in SUITES.items():
+        folder = REPOSITORY / "benchmarks" / "results" / "adaptation" / name
+        found = results_page.read_results(folder, [row.name for row in suite.rows])
+        assert set(found) == {row.name for row in suite.rows}, name
+        assert results_page.part(found, suite) in page
+        assert (REPOSITORY / "docs" / "images" / f"adaptation_{name}.svg").is_file()
+
+
 def test_a_page_without_a_place_for_the_tables_is_named(results, tmp_path):
     (tmp_path / "results.md").write_text("nothing")
     folder = REPOSITORY / "benchmarks" / "results" / "adaptation"
