@@ -48,7 +48,6 @@ class Suite:
     """Rows on one toy pair.
 
     Args:
-        title: as the page has it.
         output: what names a run's folder on the command line.
         start: what names the run that a row starts from.
         read: a scored event of metrics.jsonl to the scores of a result.
@@ -56,7 +55,6 @@ class Suite:
         places: keys that say where and how fast, not what.
     """
 
-    title: str
     rows: tuple[Row, ...]
     measures: tuple[Measure, ...]
     output: str
@@ -85,7 +83,6 @@ def _segmentation() -> Suite:
         return Row(name, ("seg_adapt/train.py", "--method", method), overrides)
 
     return Suite(
-        "Semantic segmentation, game → real",
         (
             row("source_only", "source_only"),
             # Target images pass through the network's BatchNorm, and nothing else is learned.
@@ -112,7 +109,7 @@ def _segmentation() -> Suite:
     )
 
 
-def _detection(title: str, pair: str, target: str, *, masks: bool = False) -> Suite:
+def _detection(pair: str, target: str, *, masks: bool = False) -> Suite:
     """The source stage, and from its checkpoint three branches of the same length."""
 
     def row(name: str, config: str, *overrides: str) -> Row:
@@ -123,7 +120,6 @@ def _detection(title: str, pair: str, target: str, *, masks: bool = False) -> Su
     alone = ("SAP.ENABLED", "False")
     boxes = Measure("box AP50", "map50", "ap50")
     return Suite(
-        title,
         (
             row("source_stage", "source"),
             row("source_only", "sapnet", *alone),
@@ -151,14 +147,7 @@ def _detection_scores(event: Mapping) -> dict:
 
 SUITES = {
     "segmentation": _segmentation(),
-    "detection_game_real": _detection("Detection, game → real", "toy", "toy_cityscapes_det_train"),
-    "detection_clear_foggy": _detection(
-        "Detection and instance segmentation, clear → foggy",
-        "toy_foggy",
-        "toy_foggy_cityscapes_train",
-        masks=True,
-    ),
-    "detection_real_clipart": _detection(
-        "Detection, real → clipart", "toy_clipart", "toy_clipart_train"
-    ),
+    "detection_game_real": _detection("toy", "toy_cityscapes_det_train"),
+    "detection_clear_foggy": _detection("toy_foggy", "toy_foggy_cityscapes_train", masks=True),
+    "detection_real_clipart": _detection("toy_clipart", "toy_clipart_train"),
 }

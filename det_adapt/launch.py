@@ -45,8 +45,9 @@ def launch(command: Sequence[str], processes: int) -> int:
             for rank in range(processes)
         ]
         try:
-            while (failed := _failed(children)) is None and None in [c.poll() for c in children]:
+            while _failed(children) is None and None in [child.poll() for child in children]:
                 time.sleep(_POLL_SECONDS)
+            failed = _failed(children)  # asked again: the last may have failed since
             if failed is None:
                 return 0
             with suppress(subprocess.TimeoutExpired):
