@@ -64,8 +64,8 @@ def score_transferred(checkpoint: Path, transfer: str) -> float:
     device = torch.device("cpu")
     method, space, cfg = load_method(checkpoint, device)
     root = dataset_root(cfg)
-    source = resolve_segmentation(cfg.DATA.SOURCE, root, space=space, labelled=True)
-    test = resolve_segmentation(cfg.DATA.TEST, root, space=space, labelled=True)
+    source = resolve_segmentation(cfg.DATASETS.TRAIN, root, space=space, labelled=True)
+    test = resolve_segmentation(cfg.DATASETS.TEST, root, space=space, labelled=True)
     reference = histograms([_pixels(record.image) for record in source.records])
     with tempfile.TemporaryDirectory() as folder:
         records = []

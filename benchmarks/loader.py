@@ -57,7 +57,7 @@ def pipelines(cache: Path) -> dict[str, Load]:
         labels = remap(resized.labels(record.label, "index"), TABLE)
         return resized.image(record.image), labels
 
-    return {"Pillow": load_pillow, "ours": load_ours, "ours, DATA.CACHE": load_cached}
+    return {"Pillow": load_pillow, "ours": load_ours, "ours, DATASETS.CACHE": load_cached}
 
 
 class Frames(Dataset):

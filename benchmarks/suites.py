@@ -97,15 +97,22 @@ def _segmentation() -> Suite:
             row("plca", "plca"),
             row("sapnet", "sapnet"),
             row("dast", "dast"),
-            row("oracle", "source_only", "DATA.SOURCE", "toy_real_train"),
+            row("oracle", "source_only", "DATASETS.TRAIN", "toy_real_train"),
         ),
         (Measure("mIoU", "miou", "iou"),),
         output="--output",
         start="MODEL.WEIGHTS",
-        common=("DATA.WORKERS", "0", "TEST.OFFICIAL", "False"),
+        common=("DATALOADER.NUM_WORKERS", "0", "TEST.OFFICIAL", "False"),
         read=lambda event: {"miou": event["miou"], "iou": event["iou"]},
         defaults=segmentation_defaults,
-        places=("OUTPUT", "DEVICE", "DATA.ROOT", "DATA.CACHE", "DATA.WORKERS", "TEST.OFFICIAL"),
+        places=(
+            "OUTPUT_DIR",
+            "MODEL.DEVICE",
+            "DATASETS.ROOT",
+            "DATASETS.CACHE",
+            "DATALOADER.NUM_WORKERS",
+            "TEST.OFFICIAL",
+        ),
     )
 
 

@@ -33,13 +33,13 @@ def batches(count: int, height: int, width: int) -> tuple[SourceBatch, TargetBat
 
 
 def measure(name: str, steps: int) -> str:
-    cfg = load_config(defaults(), TOY, ["METHOD", name, "SOLVER.ITERATIONS", str(steps + 1)])
+    cfg = load_config(defaults(), TOY, ["METHOD", name, "SOLVER.MAX_ITER", str(steps + 1)])
     torch.manual_seed(0)
     method = method_from_config(cfg, segmentor_from_config(cfg, 19))
     method.prepare()
     trainer = Trainer(method, cfg, device=torch.device("cpu"))
     width, height = cfg.INPUT.CROP
-    batch = [(0, *batches(cfg.SOLVER.BATCH_SIZE, height, width))]
+    batch = [(0, *batches(cfg.SOLVER.IMS_PER_BATCH, height, width))]
     trainer.step(batch)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(steps):

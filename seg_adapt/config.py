@@ -11,10 +11,10 @@ from shared.errors import UserError
 
 _AT_LEAST = {
     "SEED": 0,
-    "DATA.WORKERS": 0,
-    "DATA.TOY_COUNT": 1,
-    "DATA.TOY_VAL_COUNT": 1,
-    "SOLVER.ITERATIONS": 1,
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATASETS.TOY_COUNT": 1,
+    "DATASETS.TOY_VAL_COUNT": 1,
+    "SOLVER.MAX_ITER": 1,
     "SOLVER.HORIZON": 0,
     "SOLVER.WARMUP": 0,
     "SOLVER.MODEL.LR": 0,
@@ -35,9 +35,9 @@ _AT_LEAST = {
     "SELF_TRAINING.WEIGHT": 0,
     "SELECTION.INTERVAL": 1,
     "LOSS.LOVASZ_WEIGHT": 0,
-    "TEST.INTERVAL": 0,
+    "TEST.EVAL_PERIOD": 0,
     "TEST.PICTURES": 0,
-    "CHECKPOINT_INTERVAL": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
 }
 _SCHEDULES = ("poly", "multi_step", "constant")
 _CHOICES = {
@@ -57,9 +57,9 @@ _WHOLE_NUMBERS = (
     "INPUT.TEST.RESIZE",
     "TEST.WINDOW",
     "MODEL.ASPP.RATES",
-    "SOLVER.MILESTONES",
-    "SOURCE_STAGE.MILESTONES",
-    "SELF_TRAINING.MILESTONES",
+    "SOLVER.STEPS",
+    "SOURCE_STAGE.STEPS",
+    "SELF_TRAINING.STEPS",
 )
 _PAIRS = (
     "INPUT.SOURCE.SCALES",
@@ -73,20 +73,20 @@ def defaults() -> Node:
     """A fresh tree of defaults; `shared.config.load_config` lays a YAML and overrides over it."""
     cfg = Node()
     cfg.METHOD = "source_only"  # a name of `train.py --help`
-    cfg.OUTPUT = ""  # the run's folder; empty: runs/<config name>/<method>
+    cfg.OUTPUT_DIR = ""  # the run's folder; empty: runs/<config name>/<method>
     cfg.SEED = 0  # source and target draw from separate streams of it
-    cfg.DEVICE = "cpu"  # cpu | cuda
 
-    cfg.DATA = Node()
-    cfg.DATA.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
-    cfg.DATA.SOURCE = ""  # labelled; a name of the catalog, or a description (docs/own_data.md)
-    cfg.DATA.TARGET = ""  # a name, a folder or a description; its labels are never read
-    cfg.DATA.TEST = ""  # what is scored; empty: nothing. Never used to choose anything
-    cfg.DATA.LABEL_SPACE = "cityscapes19"  # or cityscapes16, synthia_seqs13, a description
-    cfg.DATA.CACHE = ""  # folder for copies resized once; empty: resize every time
-    cfg.DATA.WORKERS = 2  # loader processes per domain
-    cfg.DATA.TOY_COUNT = 400  # training images of a toy dataset that has to be made
-    cfg.DATA.TOY_VAL_COUNT = 60  # its test images
+    cfg.DATASETS = Node()
+    cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
+    cfg.DATASETS.TRAIN = ""  # labelled; a name of the catalog, or a description (docs/own_data.md)
+    cfg.DATASETS.TARGET = ""  # a name, a folder or a description; its labels are never read
+    cfg.DATASETS.TEST = ""  # what is scored; empty: nothing. Never used to choose anything
+    cfg.DATASETS.LABEL_SPACE = "cityscapes19"  # or cityscapes16, synthia_seqs13, a description
+    cfg.DATASETS.CACHE = ""  # folder for copies resized once; empty: resize every time
+    cfg.DATASETS.TOY_COUNT = 400  # training images of a toy dataset that has to be made
+    cfg.DATASETS.TOY_VAL_COUNT = 60  # its test images
+    cfg.DATALOADER = Node()
+    cfg.DATALOADER.NUM_WORKERS = 2  # loader processes per domain
 
     cfg.INPUT = Node()
     cfg.INPUT.CROP = []  # [width, height] of the random crop; []: the whole image
@@ -100,6 +100,7 @@ def defaults() -> Node:
     cfg.INPUT.TEST.RESIZE = []  # predictions are brought back to the image's own size
 
     cfg.MODEL = Node()
+    cfg.MODEL.DEVICE = "cpu"  # cpu | cuda
     # resnet101 | pspnet_resnet101 (both also 18, 50) | vgg16 | vgg16_largefov | vgg16_fc7_d4 |
     # vgg16_frontend
     cfg.MODEL.ARCHITECTURE = "resnet101"
@@ -124,19 +125,20 @@ def defaults() -> Node:
     cfg.LOSS.RESOLUTION = "input"  # input: logits are upsampled; output: labels are shrunk
 
     cfg.SOLVER = Node()
-    cfg.SOLVER.ITERATIONS = 0  # optimizer steps
+    cfg.SOLVER.MAX_ITER = 0  # optimizer steps
     cfg.SOLVER.HORIZON = 0  # step at which poly reaches 0; 0: ITERATIONS
-    cfg.SOLVER.BATCH_SIZE = 1  # images per domain of one forward
+    cfg.SOLVER.IMS_PER_BATCH = 1  # images per domain of one forward
     cfg.SOLVER.ACCUMULATE = 1  # forwards per optimizer step, over all processes
     cfg.SOLVER.PRECISION = "fp32"  # fp32 | bf16 (autocast)
     cfg.SOLVER.SCHEDULE = "poly"  # poly | multi_step | constant
     cfg.SOLVER.POWER = 0.9  # of poly
-    cfg.SOLVER.MILESTONES = []  # of multi_step; each divides the rate by 10
+    cfg.SOLVER.STEPS = []  # of multi_step; each divides the rate by 10
     cfg.SOLVER.WARMUP = 0  # steps of linear warm-up
     cfg.SOLVER.BACKBONE_LR_MULT = 1.0  # 3.0: AdaptSegNet's list holds each parameter three times
     cfg.SOLVER.HEAD_LR_MULT = 10.0  # of new layers
     cfg.SOLVER.BIAS_LR_MULT = 1.0
     cfg.SOLVER.BIAS_DECAY = True  # weight decay on biases
+    cfg.SOLVER.CHECKPOINT_PERIOD = 500  # iterations between checkpoints
     cfg.SOLVER.MODEL = _optimizer("sgd", 2.5e-4, 5e-4)
     cfg.SOLVER.DISCRIMINATOR = _optimizer("adam", 1e-4, 0.0)
 
@@ -166,12 +168,11 @@ def defaults() -> Node:
     cfg.TEST = Node()
     cfg.TEST.WINDOW = []  # [width, height] of sliding windows; []: the image as a whole
     cfg.TEST.STRIDE = 2 / 3  # distance of neighbouring windows, a share of their size
-    cfg.TEST.INTERVAL = 0  # iterations between evaluations; 0: only at the end
+    cfg.TEST.EVAL_PERIOD = 0  # iterations between evaluations; 0: only at the end
     cfg.TEST.STAGES = True  # score and picture the end of every stage
     cfg.TEST.OFFICIAL = True  # score the last checkpoint with Cityscapes' own script as well
     cfg.TEST.PICTURES = 4  # panels of test images
-    cfg.LOG_INTERVAL = 20  # iterations between log lines
-    cfg.CHECKPOINT_INTERVAL = 500  # iterations between checkpoints
+    cfg.LOG_PERIOD = 20  # iterations between log lines
     return cfg
 
 
@@ -207,7 +208,7 @@ def check(cfg: Node) -> None:
 def total_iterations(values: dict[str, object]) -> int:
     """Optimizer steps of a whole run, from its flat settings; a key that lacks counts as none."""
     rounds = values.get("SELF_TRAINING.ROUNDS", 0) * values.get("SELF_TRAINING.ITERATIONS", 0)
-    return values.get("SOURCE_STAGE.ITERATIONS", 0) + values.get("SOLVER.ITERATIONS", 0) + rounds
+    return values.get("SOURCE_STAGE.ITERATIONS", 0) + values.get("SOLVER.MAX_ITER", 0) + rounds
 
 
 def _add_stage_keys(node: Node) -> None:
@@ -219,7 +220,7 @@ def _add_stage_keys(node: Node) -> None:
     node.HEAD_LR_MULT = 0.0  # 0: SOLVER.HEAD_LR_MULT
     node.SCHEDULE = ""  # empty: SOLVER.SCHEDULE
     node.HORIZON = 0  # 0: the stage's length
-    node.MILESTONES = []
+    node.STEPS = []
     node.WARMUP = 0
 
 

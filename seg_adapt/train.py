@@ -15,6 +15,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.config import defaults, total_iterations
+from seg_adapt.engine.checkpoint import FREE_KEYS
 from seg_adapt.engine.run import Run
 from seg_adapt.methods import METHODS
 from shared import distributed
@@ -29,10 +30,16 @@ TOY_NOTICE = (
     "GTA5 → Cityscapes: python seg_adapt/train.py --config-file configs/road_gta5.yaml"
 )
 BASELINE_METHOD = "source_only"
-_SCORED_ON = ("DATA.TEST", "DATA.LABEL_SPACE")
+_SCORED_ON = ("DATASETS.TEST", "DATASETS.LABEL_SPACE")
 _TRAINED_WITH = (
-    *("SEED", "DATA.SOURCE", "INPUT", "MODEL", "LOSS"),
-    *("SOURCE_STAGE", "total iterations", "SOLVER.BATCH_SIZE", "SOLVER.ACCUMULATE", "SOLVER.MODEL"),
+    *("SEED", "DATASETS.TRAIN", "INPUT", "MODEL", "LOSS"),
+    *(
+        "SOURCE_STAGE",
+        "total iterations",
+        "SOLVER.IMS_PER_BATCH",
+        "SOLVER.ACCUMULATE",
+        "SOLVER.MODEL",
+    ),
 )
 
 logger = logging.getLogger(__name__)
@@ -68,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--eval-only", action="store_true", help="score the last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="build all, check the data, stop")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY VALUE", help="e.g. SOLVER.BATCH_SIZE 2"
+        "overrides", nargs="*", metavar="KEY VALUE", help="e.g. SOLVER.IMS_PER_BATCH 2"
     )
     return parser.parse_intermixed_args(argv)
 
@@ -87,7 +94,7 @@ def _main(args: argparse.Namespace) -> None:
     if args.config_file is None:
         logger.info(TOY_NOTICE)
     cfg = configure(args, args.method)
-    folder = Path(cfg.OUTPUT)
+    folder = Path(cfg.OUTPUT_DIR)
     baseline = _baseline(args, cfg)
     for other in args.compare:
         if not (other / "predictions").is_dir():
@@ -116,7 +123,7 @@ def _main(args: argparse.Namespace) -> None:
 
 
 def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
-    if folder == Path(cfg.OUTPUT):
+    if folder == Path(cfg.OUTPUT_DIR):
         raise UserError(
             f"--output {folder} is where the baseline goes, which is trained first: "
             "name another folder, or an existing baseline with --baseline"
@@ -124,9 +131,9 @@ def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
     logger.info("first the baseline without adaptation: %s", folder)
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.METHOD, cfg.OUTPUT = BASELINE_METHOD, str(folder)
+    cfg.METHOD, cfg.OUTPUT_DIR = BASELINE_METHOD, str(folder)
     # Self-training sees the target: the baseline trains as long without it.
-    cfg.SOLVER.ITERATIONS += cfg.SELF_TRAINING.ROUNDS * cfg.SELF_TRAINING.ITERATIONS
+    cfg.SOLVER.MAX_ITER += cfg.SELF_TRAINING.ROUNDS * cfg.SELF_TRAINING.ITERATIONS
     cfg.SELF_TRAINING.ROUNDS = 0
     cfg.freeze()
     baseline = Run(cfg, folder)
@@ -145,7 +152,7 @@ def configure(args: argparse.Namespace, method: str | None) -> CfgNode:
     cfg = load_config(defaults(), path, overrides)
     METHODS.get(cfg.METHOD)
     cfg.defrost()
-    cfg.OUTPUT = str(args.output or cfg.OUTPUT or Path("runs") / path.stem / cfg.METHOD)
+    cfg.OUTPUT_DIR = str(args.output or cfg.OUTPUT_DIR or Path("runs") / path.stem / cfg.METHOD)
     cfg.freeze()
     return cfg
 
@@ -170,7 +177,7 @@ def _baseline(args: argparse.Namespace, cfg: CfgNode) -> Path | None:
             )
         baseline = args.baseline
     else:
-        baseline = Path(cfg.OUTPUT).with_name(BASELINE_METHOD)
+        baseline = Path(cfg.OUTPUT_DIR).with_name(BASELINE_METHOD)
         if cfg.METHOD == BASELINE_METHOD or not _finished(baseline):
             return None
         unlike = _differences(baseline, cfg, _SCORED_ON)
@@ -199,7 +206,7 @@ def _differences(run_folder: Path, cfg: CfgNode, prefixes: tuple[str, ...]) -> l
     return [
         f"{key} is {then[key]!r}, here {value!r}"
         for key, value in now.items()
-        if key.startswith(prefixes) and key in then and then[key] != value
+        if key.startswith(prefixes) and key not in FREE_KEYS and key in then and then[key] != value
     ]
 
 

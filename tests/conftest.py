@@ -119,8 +119,8 @@ def toy_weights(toy_root: Path) -> float:
 def settings(toy_root: Path, toy_weights: float) -> list[str]:
     """Overrides that make a run on the toy root a matter of a second."""
     return [
-        *("DATA.ROOT", str(toy_root), "MODEL.WIDTH", str(toy_weights)),
-        *("SOURCE_STAGE.ITERATIONS", "0", "SOLVER.ITERATIONS", "4"),
-        *("INPUT.CROP", "[96, 48]", "DATA.WORKERS", "0"),
-        *("LOG_INTERVAL", "1", "CHECKPOINT_INTERVAL", "2", "TEST.PICTURES", "2"),
+        *("DATASETS.ROOT", str(toy_root), "MODEL.WIDTH", str(toy_weights)),
+        *("SOURCE_STAGE.ITERATIONS", "0", "SOLVER.MAX_ITER", "4"),
+        *("INPUT.CROP", "[96, 48]", "DATALOADER.NUM_WORKERS", "0"),
+        *("LOG_PERIOD", "1", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.PICTURES", "2"),
     ]

@@ -85,10 +85,10 @@ def test_named_keys_exist(page):
 
 def build(cfg):
     check(cfg)
-    space = label_space(cfg.DATA.LABEL_SPACE)
-    for key in ("SOURCE", "TARGET", "TEST"):
+    space = label_space(cfg.DATASETS.LABEL_SPACE)
+    for key in ("TRAIN", "TARGET", "TEST"):
         # Pictures only: nothing is scored.
-        assert cfg.DATA[key] in SEGMENTATION or (key == "TEST" and not cfg.DATA.TEST)
+        assert cfg.DATASETS[key] in SEGMENTATION or (key == "TEST" and not cfg.DATASETS.TEST)
     for domain in Domain:
         transform_from_config(cfg, domain)
     build_module.network_size(cfg, "TEST")

@@ -39,8 +39,8 @@ class ResizedFiles:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"DATA.CACHE {self.folder} cannot be made: {error.strerror}; name a folder that "
-                "can be written to, or leave it empty"
+                f"DATASETS.CACHE {self.folder} cannot be made: {error.strerror}; name a "
+                "folder that can be written to, or leave it empty"
             ) from None
 
     def image(self, path: Path) -> Tensor:

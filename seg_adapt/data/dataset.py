@@ -118,7 +118,7 @@ class SlotDataset(Dataset):
             self.resized = ResizedFiles(cache, tuple(transform.resize), transform.interpolation)
         elif cache is not None:
             logger.warning(
-                "data set '%s' does not use DATA.CACHE: that takes a RESIZE, and SCALES of 1 to 1",
+                "data set '%s' does not use DATASETS.CACHE: that takes a RESIZE and SCALES of 1",
                 dataset.name,
             )
 

@@ -28,7 +28,7 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulate < 1:
             raise UserError(
-                "SOLVER.BATCH_SIZE and SOLVER.ACCUMULATE must be at least 1, got "
+                "SOLVER.IMS_PER_BATCH and SOLVER.ACCUMULATE must be at least 1, got "
                 f"{self.batch_size} and {self.accumulate}"
             )
         if self.accumulate % self.world_size:

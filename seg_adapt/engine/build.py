@@ -23,16 +23,16 @@ from shared.own_data import resolve_segmentation
 
 
 def dataset_root(cfg: CfgNode) -> Path:
-    return Path(cfg.DATA.ROOT).expanduser() if cfg.DATA.ROOT else data_root()
+    return Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else data_root()
 
 
 def device_of(cfg: CfgNode) -> torch.device:
     """Raises UserError for a device that is neither `cpu` nor a GPU that is there."""
-    if cfg.DEVICE not in ("cpu", "cuda"):
-        raise UserError(f"DEVICE is '{cfg.DEVICE}', expected cpu or cuda")
-    if cfg.DEVICE == "cuda" and not torch.cuda.is_available():
-        raise UserError("DEVICE is cuda, but torch sees no GPU: use DEVICE cpu")
-    return torch.device(cfg.DEVICE)
+    if cfg.MODEL.DEVICE not in ("cpu", "cuda"):
+        raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cpu or cuda")
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        raise UserError("MODEL.DEVICE is cuda, but torch sees no GPU: use MODEL.DEVICE cpu")
+    return torch.device(cfg.MODEL.DEVICE)
 
 
 def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
@@ -84,7 +84,7 @@ def network_size(cfg: CfgNode, part: str) -> tuple[int, int] | None:
 
 def source_records(cfg: CfgNode, space: LabelSpace) -> SegmentationDataset:
     """The labelled source, whole."""
-    return resolve_segmentation(_name(cfg, "SOURCE"), dataset_root(cfg), space=space, labelled=True)
+    return resolve_segmentation(_name(cfg, "TRAIN"), dataset_root(cfg), space=space, labelled=True)
 
 
 def source_dataset(cfg: CfgNode, space: LabelSpace) -> SlotDataset:
@@ -127,17 +127,17 @@ def selection_from_config(
         images,
         device=device,
         windows=Windows.from_config(cfg),
-        workers=cfg.DATA.WORKERS,
+        workers=cfg.DATALOADER.NUM_WORKERS,
     )
 
 
-def _name(cfg: CfgNode, domain: str) -> str:
-    if not cfg.DATA[domain]:
+def _name(cfg: CfgNode, key: str) -> str:
+    if not cfg.DATASETS[key]:
         raise UserError(
-            f"DATA.{domain} is empty: name a dataset of the catalog, e.g. gta5, or your own "
+            f"DATASETS.{key} is empty: name a dataset of the catalog, e.g. gta5, or your own "
             "(docs/own_data.md)"
         )
-    return cfg.DATA[domain]
+    return cfg.DATASETS[key]
 
 
 def _slot_dataset(
@@ -154,7 +154,7 @@ def _slot_dataset(
         domain=domain,
         seed=cfg.SEED,
         space=space,
-        cache=Path(cfg.DATA.CACHE).expanduser() if cfg.DATA.CACHE else None,
+        cache=Path(cfg.DATASETS.CACHE).expanduser() if cfg.DATASETS.CACHE else None,
         pseudo_labels=pseudo_labels,
     )
 
@@ -163,7 +163,7 @@ def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
     plan = BatchPlan(
-        cfg.SOLVER.BATCH_SIZE,
+        cfg.SOLVER.IMS_PER_BATCH,
         cfg.SOLVER.ACCUMULATE,
         distributed.rank(),
         distributed.world_size(),
@@ -174,7 +174,7 @@ def loader_from_config(
         plan,
         start=start,
         stop=stop,
-        workers=cfg.DATA.WORKERS,
+        workers=cfg.DATALOADER.NUM_WORKERS,
     )
 
 

@@ -21,19 +21,19 @@ from shared.own_data import resolve_label_space
 FORMAT = 1
 # Keys that change neither what is learned nor how a resumed run continues.
 FREE_KEYS = (
-    "OUTPUT",
-    "DEVICE",
-    "DATA.ROOT",
-    "DATA.CACHE",
-    "DATA.WORKERS",
-    "TEST.INTERVAL",
+    "OUTPUT_DIR",
+    "MODEL.DEVICE",
+    "DATASETS.ROOT",
+    "DATASETS.CACHE",
+    "DATALOADER.NUM_WORKERS",
+    "TEST.EVAL_PERIOD",
     "TEST.STAGES",
     "TEST.WINDOW",
     "TEST.STRIDE",
     "TEST.OFFICIAL",
     "TEST.PICTURES",
-    "LOG_INTERVAL",
-    "CHECKPOINT_INTERVAL",
+    "LOG_PERIOD",
+    "SOLVER.CHECKPOINT_PERIOD",
 )
 
 
@@ -41,10 +41,10 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
     """Writes the whole state of a run; see `shared.checkpoint.save`.
 
     Args:
-        space: what `cfg.DATA.LABEL_SPACE` stood for when the run began; None: what it stands for.
+        space: the classes when the run began; None: those that DATASETS.LABEL_SPACE names now.
     """
     revision, _ = git_revision()
-    space = space or resolve_label_space(cfg.DATA.LABEL_SPACE)
+    space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
     state = {
         "format": FORMAT,
         "config": cfg.dump(),
@@ -60,7 +60,7 @@ def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | N
     """Continues `trainer` from a run's checkpoint.
 
     Args:
-        space: what `cfg.DATA.LABEL_SPACE` stands for, where that was looked up already.
+        space: what `cfg.DATASETS.LABEL_SPACE` stands for, where that was looked up already.
 
     Raises:
         UserError: the run was made with other settings or classes, which change what is learned.
@@ -78,12 +78,12 @@ def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | N
             "repeat the settings of the run, or start a new one with --output"
         )
     stored = state.get("label_space")
-    space = space or resolve_label_space(cfg.DATA.LABEL_SPACE)
+    space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
     if stored is not None and tuple(stored["classes"]) != space.classes:
         raise UserError(
-            f"cannot resume {path}: its classes are {', '.join(stored['classes'])}, those of "
-            f"{cfg.DATA.LABEL_SPACE} are now {', '.join(space.classes)}; restore them, or start a "
-            "new run with --output"
+            f"cannot resume {path}: its classes are {', '.join(stored['classes'])}, those "
+            f"of {cfg.DATASETS.LABEL_SPACE} are now {', '.join(space.classes)}; restore them, or "
+            "start a new run with --output"
         )
     trainer.load_state_dict(state)
 
@@ -108,7 +108,7 @@ def _own_space(space: LabelSpace) -> dict | None:
 def _stored_space(state: dict, cfg: CfgNode) -> LabelSpace:
     own = state.get("label_space")
     if own is None:
-        return label_space(cfg.DATA.LABEL_SPACE)
+        return label_space(cfg.DATASETS.LABEL_SPACE)
     colors = tuple(tuple(color) for color in own["colors"])
     return LabelSpace(own["name"], tuple(own["classes"]), colors, None, {})
 

@@ -79,7 +79,7 @@ class Album:
     ) -> dict[str, np.ndarray]:
         """What the method shows of its first training samples."""
         # As many as training put into a batch: images of different sizes do not fit into one.
-        count = min(2, self.cfg.SOLVER.BATCH_SIZE)
+        count = min(2, self.cfg.SOLVER.IMS_PER_BATCH)
         batches = []
         for dataset in (source, target):
             batch = collate([dataset[slot] for slot in range(count)])

@@ -58,7 +58,7 @@ def rate_factor(solver: CfgNode, step: int, length: int) -> float:
     horizon = solver.HORIZON or length
     factors = {
         "poly": lambda: poly(step, horizon, solver.POWER),
-        "multi_step": lambda: multi_step(step, tuple(solver.MILESTONES)),
+        "multi_step": lambda: multi_step(step, tuple(solver.STEPS)),
         "constant": lambda: 1.0,
     }
     if solver.SCHEDULE not in factors:

@@ -72,15 +72,17 @@ class Run:
         self.baseline = baseline
         self.device = device_of(cfg)
         distributed.initialise(self.device)
-        self.space = resolve_label_space(cfg.DATA.LABEL_SPACE)
+        self.space = resolve_label_space(cfg.DATASETS.LABEL_SPACE)
         root = dataset_root(cfg)
         if distributed.is_main():
             toy.ensure_data(cfg, root)
         distributed.barrier()
         # Data before weights: a missing folder is found in a second, pre-training takes minutes.
         self.test = None
-        if cfg.DATA.TEST:
-            self.test = resolve_segmentation(cfg.DATA.TEST, root, space=self.space, labelled=True)
+        if cfg.DATASETS.TEST:
+            self.test = resolve_segmentation(
+                cfg.DATASETS.TEST, root, space=self.space, labelled=True
+            )
         self.album = Album(
             folder, cfg, self.space, self.test, self.device, baseline=baseline, compared=compared
         )
@@ -135,7 +137,7 @@ class Run:
         """Trains to the end, evaluates the last checkpoint and writes the report.
 
         Returns:
-            the scores; an empty dictionary where there is no test data (`DATA.TEST` is empty).
+            the scores; an empty dictionary where there is no test data (`DATASETS.TEST` is empty).
         """
         trainer, cfg = self.trainer, self.cfg
         log = RunLog(
@@ -147,7 +149,7 @@ class Run:
         self._describe()
         if trainer.iteration == 0:
             self.method.observe_source(self._source_labels())
-        progress = Progress(cfg.LOG_INTERVAL)
+        progress = Progress(cfg.LOG_PERIOD)
         try:
             trainer.train(
                 self._batches,
@@ -158,7 +160,7 @@ class Run:
             self._save()
             if self.test is not None:
                 return self.evaluate(log, last=True)
-            log.say("DATA.TEST is empty: trained to the end, nothing was scored")
+            log.say("DATASETS.TEST is empty: trained to the end, nothing was scored")
             if distributed.is_main():
                 self._illustrate(log)
                 write_report(self.folder, baseline=self.baseline)
@@ -169,7 +171,7 @@ class Run:
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
         loader = DataLoader(
-            SlotLabels(self.source), batch_size=None, num_workers=self.cfg.DATA.WORKERS
+            SlotLabels(self.source), batch_size=None, num_workers=self.cfg.DATALOADER.NUM_WORKERS
         )
         for labels in tqdm(
             loader,
@@ -234,9 +236,9 @@ class Run:
         ):
             score = self.selection.update(stage.name, iteration, self.method)
             log.write("selection", iteration, {"stage": stage.name, "miou": 100 * score})
-        if iteration % cfg.CHECKPOINT_INTERVAL == 0:
+        if iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
             self._save()
-        interval = cfg.TEST.INTERVAL if self.test is not None else 0
+        interval = cfg.TEST.EVAL_PERIOD if self.test is not None else 0
         if interval and iteration % interval == 0 and iteration < stage.stop:
             self.evaluate(log, last=False)
         progress.resume_clock()
@@ -268,7 +270,7 @@ class Run:
             predictions: folder for the predictions; None: that of the run's end.
         """
         if self.test is None:
-            raise UserError("DATA.TEST is empty: name a labelled dataset to score")
+            raise UserError("DATASETS.TEST is empty: name a labelled dataset to score")
         folder = predictions or self.album.predictions
         scores = score(
             self.cfg, self.method, self.test, self.space, folder, self.device, self.windows
@@ -280,7 +282,7 @@ class Run:
             official = score_officially(self.test, self.space, folder, self.folder / "official")
         scores |= {
             "stage": self.trainer.stage.name,
-            "dataset": self.cfg.DATA.TEST,
+            "dataset": self.cfg.DATASETS.TEST,
             "images": len(self.test.records),
             "official": official,
         }
@@ -300,5 +302,5 @@ class Run:
         if not distributed.is_main():
             return
         (self.folder / "config.yaml").write_text(self.cfg.dump())
-        environment = describe_environment(self.cfg.DEVICE, self.cfg.SEED)
+        environment = describe_environment(self.cfg.MODEL.DEVICE, self.cfg.SEED)
         (self.folder / "environment.json").write_text(json.dumps(environment, indent=1))

@@ -76,7 +76,7 @@ class StagePlan:
 def plan_stages(cfg: CfgNode, method: Method) -> list[StagePlan]:
     """The stages of a run: `SOURCE_STAGE`, those of the method, `SELF_TRAINING.ROUNDS` rounds."""
     plans: list[StagePlan] = []
-    own = method.stages(cfg.SOLVER.ITERATIONS)
+    own = method.stages(cfg.SOLVER.MAX_ITER)
 
     def add(name: str, kind: Kind, iterations: int, solver: CfgNode, **arguments) -> None:
         start = plans[-1].stop if plans else 0
@@ -122,7 +122,7 @@ def _solver(solver: CfgNode, stage: CfgNode) -> CfgNode:
     solver.HEAD_LR_MULT = stage.HEAD_LR_MULT or solver.HEAD_LR_MULT
     solver.SCHEDULE = stage.SCHEDULE or solver.SCHEDULE
     # Steps count from the beginning of each stage.
-    solver.HORIZON, solver.MILESTONES = stage.HORIZON, stage.MILESTONES
+    solver.HORIZON, solver.STEPS = stage.HORIZON, stage.STEPS
     solver.WARMUP = stage.WARMUP
     solver.freeze()
     return solver

@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 def ensure_data(cfg: CfgNode, root: Path) -> None:
     """Makes the toy data sets that the config names and that are not there."""
-    names = [cfg.DATA[key] for key in ("SOURCE", "TARGET", "TEST")]
+    names = [cfg.DATASETS[key] for key in ("TRAIN", "TARGET", "TEST")]
     toys = [name.removesuffix("_train").removesuffix("_val") for name in names]
     layouts = dict.fromkeys(LAYOUT_OF[name] for name in toys if name in LAYOUT_OF)
     missing = [name for name in layouts if not is_ready(root, name)]
     if missing:
         logger.info("making the toy data (%s) in %s", ", ".join(missing), root / "toy")
-        make_toy(root, missing, count=cfg.DATA.TOY_COUNT, val_count=cfg.DATA.TOY_VAL_COUNT)
+        make_toy(root, missing, count=cfg.DATASETS.TOY_COUNT, val_count=cfg.DATASETS.TOY_VAL_COUNT)
 
 
 def resolve_weights(cfg: CfgNode, root: Path, *, make: bool) -> str:

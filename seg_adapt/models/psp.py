@@ -47,7 +47,7 @@ class PyramidPooling(nn.Module):
         if self.training and len(features) == 1:
             raise UserError(
                 "PSPNet is trained on 1 image per forward pass, but BatchNorm of its 1x1 grid "
-                "needs 2 or more: raise SOLVER.BATCH_SIZE"
+                "needs 2 or more: raise SOLVER.IMS_PER_BATCH"
             )
         size = features.shape[-2:]
         pooled = (

@@ -98,7 +98,7 @@ def test_a_damaged_copy_is_made_again(files, tmp_path, content):
 def test_a_folder_that_takes_no_file_costs_only_time(files, tmp_path):
     image, _, resized = files
     (tmp_path / "cache/50x20-bicubic").touch()
-    with pytest.raises(UserError, match=r"DATA.CACHE .* cannot be made"):
+    with pytest.raises(UserError, match=r"DATASETS.CACHE .* cannot be made"):
         ResizedFiles(tmp_path / "cache/50x20-bicubic/below", (50, 20), "bicubic")
     for _ in range(2):
         assert torch.equal(resized.image(image), resize_image(read_image(image), (20, 50)))
@@ -111,7 +111,7 @@ def test_not_used_where_the_whole_image_is_needed(toy_root, tmp_path, caplog, tr
     through = dataset(toy_root, Domain.SOURCE, tmp_path / "cache", transform)
     same(through[0], dataset(toy_root, Domain.SOURCE, None, transform)[0])
     assert not (tmp_path / "cache").exists()
-    assert "toy_game' does not use DATA.CACHE" in caplog.text
+    assert "toy_game' does not use DATASETS.CACHE" in caplog.text
 
 
 def test_pairs_of_different_sizes_are_refused(toy_root, tmp_path):

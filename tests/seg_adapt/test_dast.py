@@ -192,7 +192,7 @@ def test_vgg_trains_and_self_trains():
     cfg = load_config(
         defaults(),
         None,
-        ["SOLVER.ITERATIONS", "2", "SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.ITERATIONS", "1"],
+        ["SOLVER.MAX_ITER", "2", "SELF_TRAINING.ROUNDS", "1", "SELF_TRAINING.ITERATIONS", "1"],
     )
     run = Trainer(dast(vgg()), cfg, device=torch.device("cpu"))
     before = [p.clone() for p in run.method.parameters()]

@@ -32,7 +32,7 @@ def build(name, **segmentor):
 
 
 def trainer(method, *overrides):
-    cfg = load_config(defaults(), None, ["SOLVER.ITERATIONS", "4", *overrides])
+    cfg = load_config(defaults(), None, ["SOLVER.MAX_ITER", "4", *overrides])
     return Trainer(method, cfg, device=torch.device("cpu"))
 
 

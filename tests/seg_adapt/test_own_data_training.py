@@ -67,11 +67,18 @@ def tiny(toy_root, toy_weights):
     """Settings that bring an experiment of the page down to seconds; gta5 is the toy's game."""
     weights = weights_path(toy_root, "resnet18", toy_weights)
     return [
-        *("DEVICE", "cpu", "DATA.ROOT", str(toy_root / "toy"), "DATA.WORKERS", "0"),
+        *(
+            "MODEL.DEVICE",
+            "cpu",
+            "DATASETS.ROOT",
+            str(toy_root / "toy"),
+            "DATALOADER.NUM_WORKERS",
+            "0",
+        ),
         *("MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", str(toy_weights)),
-        *("MODEL.WEIGHTS", str(weights), "INPUT.CROP", "[48, 48]", "SOLVER.ITERATIONS", "2"),
+        *("MODEL.WEIGHTS", str(weights), "INPUT.CROP", "[48, 48]", "SOLVER.MAX_ITER", "2"),
         *("INPUT.SOURCE.SCALES", "[1.0, 1.0]", "INPUT.TARGET.SCALES", "[1.0, 1.0]"),
-        *("SOLVER.BATCH_SIZE", "1", "TEST.PICTURES", "1"),
+        *("SOLVER.IMS_PER_BATCH", "1", "TEST.PICTURES", "1"),
     ]
 
 
@@ -80,7 +87,7 @@ def start(command, tiny):
     assert command[:2] == ["python", "seg_adapt/train.py"]
     args = train.parse([*command[2:], *tiny])
     cfg = train.configure(args, args.method)
-    return Run(cfg, Path(cfg.OUTPUT))
+    return Run(cfg, Path(cfg.OUTPUT_DIR))
 
 
 def command(*words):
@@ -94,17 +101,17 @@ def test_the_page_has_five_commands():
 
 
 def test_a_folder_is_adapted_to_without_scores_and_predicted(here, tiny, capsys):
-    run = start(command("DATA.TARGET", "my_city/frames", "DATA.TEST", ""), tiny)
+    run = start(command("DATASETS.TARGET", "my_city/frames", "DATASETS.TEST", ""), tiny)
     assert run.test is None and len(run.target) == 2
     run.check()
     assert run.train() == {}
-    lines = [x for x in capsys.readouterr().err.splitlines() if "DATA.TEST is empty" in x]
+    lines = [x for x in capsys.readouterr().err.splitlines() if "DATASETS.TEST is empty" in x]
     assert len(lines) == 1 and "nothing was scored" in lines[0]
     kinds = {event["kind"] for event in read_metrics(run.folder)}
     assert kinds == {"train"}
     page = (run.folder / "report.html").read_text()
     assert "my_city/frames" in page and "mIoU" not in page
-    with pytest.raises(UserError, match=r"DATA\.TEST is empty"):
+    with pytest.raises(UserError, match=r"DATASETS\.TEST is empty"):
         run.evaluate()
 
     words = command("seg_adapt/predict.py")
@@ -114,13 +121,17 @@ def test_a_folder_is_adapted_to_without_scores_and_predicted(here, tiny, capsys)
 
 
 def test_the_command_line_trains_without_test_data(here, tiny, capsys):
-    words = command("DATA.TARGET", "my_city/frames", "DATA.TEST", "")
+    words = command("DATASETS.TARGET", "my_city/frames", "DATASETS.TEST", "")
     assert call(train.main, [*words[2:], *tiny]) == 0
     assert capsys.readouterr().out == "report: runs/road_gta5/road/report.html\n"
 
 
 def test_intermediate_scores_need_test_data_too(here, tiny):
-    words = [*command("DATA.TARGET", "my_city/frames", "DATA.TEST", ""), "TEST.INTERVAL", "1"]
+    words = [
+        *command("DATASETS.TARGET", "my_city/frames", "DATASETS.TEST", ""),
+        "TEST.EVAL_PERIOD",
+        "1",
+    ]
     assert start(words, tiny).train() == {}
 
 
@@ -129,14 +140,14 @@ def test_pictures_of_test_images_in_subfolders_are_in_the_report(here, tiny):
         (here / "my_city" / kind).rename(here / "moved")
         (here / "my_city" / kind).mkdir()
         (here / "moved").rename(here / "my_city" / kind / "north")
-    run = start(command("DATA.TEST", "my_city/my_city.yaml"), tiny)
+    run = start(command("DATASETS.TEST", "my_city/my_city.yaml"), tiny)
     run.train()
     assert (run.folder / "panels/north/1.png").is_file()
     assert "<figcaption>1</figcaption>" in (run.folder / "report.html").read_text()
 
 
 def test_labels_are_a_source(here, tiny):
-    run = start(command("DATA.SOURCE", "my_city/my_city.yaml", "--output"), tiny)
+    run = start(command("DATASETS.TRAIN", "my_city/my_city.yaml", "--output"), tiny)
     slots = [run.source.load(slot) for slot in range(2)]
     seen = set(np.unique(torch.stack([sample.labels for sample in slots])).tolist())
     classes = label_space("cityscapes19").classes
@@ -148,7 +159,7 @@ def test_labels_are_a_source(here, tiny):
 
 
 def test_labels_are_a_test_and_a_target_has_none(here, tiny):
-    run = start(command("DATA.TEST", "my_city/my_city.yaml"), tiny)
+    run = start(command("DATASETS.TEST", "my_city/my_city.yaml"), tiny)
     assert all(record.label is None for record in run.target.records)
     assert not hasattr(TargetBatch, "labels")
     scores = run.train()
@@ -158,7 +169,7 @@ def test_labels_are_a_test_and_a_target_has_none(here, tiny):
 
 
 def test_a_labelled_description_as_target_gives_no_label_away(here, tiny):
-    words = command("DATA.TEST", "my_city/my_city.yaml")
+    words = command("DATASETS.TEST", "my_city/my_city.yaml")
     words = ["my_city/my_city.yaml" if w == "my_city/frames" else w for w in words]
     run = start(words, tiny)
     assert len(run.target) == 2
@@ -167,7 +178,7 @@ def test_a_labelled_description_as_target_gives_no_label_away(here, tiny):
 
 
 def test_own_classes_are_trained_scored_and_predicted_without_their_file(here, tiny):
-    run = start(command("DATA.LABEL_SPACE", "park/park.yaml"), tiny)
+    run = start(command("DATASETS.LABEL_SPACE", "park/park.yaml"), tiny)
     classes = ("path", "grass", "tree", "bench")
     assert run.space.classes == classes
     scores = run.train()
@@ -192,7 +203,7 @@ def test_own_classes_are_trained_scored_and_predicted_without_their_file(here, t
 
 
 def test_a_run_of_own_classes_resumes_only_with_the_same_classes(here, tiny):
-    words = command("DATA.LABEL_SPACE", "park/park.yaml")
+    words = command("DATASETS.LABEL_SPACE", "park/park.yaml")
     start(words, tiny).train()
     again = start(words, tiny)
     again.resume(required=True)
@@ -207,7 +218,7 @@ def test_a_run_of_own_classes_resumes_only_with_the_same_classes(here, tiny):
 
 
 def test_a_registered_space_is_not_copied_into_the_checkpoint(here, tiny):
-    run = start(command("DATA.TEST", "my_city/my_city.yaml"), tiny)
+    run = start(command("DATASETS.TEST", "my_city/my_city.yaml"), tiny)
     run.train()
     assert torch.load(run.checkpoint, weights_only=True)["label_space"] is None
     assert load_method(run.checkpoint, torch.device("cpu"))[1] is label_space("cityscapes19")
@@ -232,16 +243,20 @@ def test_own_ids_map_as_a_published_table_does(here, toy_root):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("DATA.SOURCE", "my_city/frames", "is a folder of images, and a source or test needs"),
-        ("DATA.TEST", "my_city/frames", "is a folder of images, and a source or test needs"),
-        ("DATA.TARGET", "my_city/gone", "no folder of images my_city/gone"),
-        ("DATA.TEST", "park/park.yaml", "id 10 is class 'path', which label space 'cityscapes19'"),
-        ("DATA.LABEL_SPACE", "gone.yaml", "no file gone.yaml"),
-        ("DATA.LABEL_SPACE", "my_city/my_city.yaml", "defines no label space"),
+        ("DATASETS.TRAIN", "my_city/frames", "is a folder of images, and a source or test needs"),
+        ("DATASETS.TEST", "my_city/frames", "is a folder of images, and a source or test needs"),
+        ("DATASETS.TARGET", "my_city/gone", "no folder of images my_city/gone"),
+        (
+            "DATASETS.TEST",
+            "park/park.yaml",
+            "id 10 is class 'path', which label space 'cityscapes19'",
+        ),
+        ("DATASETS.LABEL_SPACE", "gone.yaml", "no file gone.yaml"),
+        ("DATASETS.LABEL_SPACE", "my_city/my_city.yaml", "defines no label space"),
     ],
 )
 def test_the_command_line_says_in_one_line_what_is_wrong(key, value, message, here, tiny, capsys):
-    words = command("DATA.TARGET", "my_city/frames", "DATA.TEST", "")
+    words = command("DATASETS.TARGET", "my_city/frames", "DATASETS.TEST", "")
     assert call(train.main, [*words[2:], *tiny, "--dry-run", key, value]) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
     assert message in line

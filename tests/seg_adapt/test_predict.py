@@ -20,10 +20,10 @@ def make_checkpoint(path, *settings):
     """A run's checkpoint of a tiny untrained network."""
     cfg = defaults()
     cfg.merge_from_list(
-        ["MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", 0.0625, "SOLVER.ITERATIONS", 1, *settings]
+        ["MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", 0.0625, "SOLVER.MAX_ITER", 1, *settings]
     )
     torch.manual_seed(0)
-    segmentor = segmentor_from_config(cfg, label_space(cfg.DATA.LABEL_SPACE).num_classes)
+    segmentor = segmentor_from_config(cfg, label_space(cfg.DATASETS.LABEL_SPACE).num_classes)
     method = method_from_config(cfg, segmentor)
     # Untrained logits are all alike; spread them so that a picture gets several classes.
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_broken_images_are_named_and_the_others_predicted(checkpoint, tmp_path, 
 
 
 def test_a_label_space_without_cityscapes_ids_writes_train_ids(tmp_path):
-    checkpoint = make_checkpoint(tmp_path / "last.pt", "DATA.LABEL_SPACE", "synthia_seqs13")
+    checkpoint = make_checkpoint(tmp_path / "last.pt", "DATASETS.LABEL_SPACE", "synthia_seqs13")
     image = picture()
     write_png(tmp_path / "a.png", image)
     assert predict(checkpoint, tmp_path / "a.png", tmp_path / "out") == 0

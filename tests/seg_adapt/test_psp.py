@@ -78,7 +78,7 @@ def test_pyramid_pooling_of_maps_smaller_than_its_grids(size):
 
 def test_one_training_image_is_refused_in_one_line():
     pyramid = PyramidPooling(4)
-    with pytest.raises(UserError, match=r"1 image.*SOLVER\.BATCH_SIZE") as caught:
+    with pytest.raises(UserError, match=r"1 image.*SOLVER\.IMS_PER_BATCH") as caught:
         pyramid(torch.randn(1, 4, 5, 5))
     assert "\n" not in str(caught.value)
     assert pyramid(torch.randn(2, 4, 5, 5)).isfinite().all()

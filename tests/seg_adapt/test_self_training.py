@@ -16,7 +16,7 @@ STAGES = ("source", "train", "self_training_1", "self_training_2")
 def staged(settings):
     return [
         *settings,
-        *("SOURCE_STAGE.ITERATIONS", "1", "SOLVER.ITERATIONS", "2"),
+        *("SOURCE_STAGE.ITERATIONS", "1", "SOLVER.MAX_ITER", "2"),
         *("SELF_TRAINING.ROUNDS", "2", "SELF_TRAINING.ITERATIONS", "3"),
     ]
 

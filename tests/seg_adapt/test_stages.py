@@ -20,7 +20,7 @@ ALL = ("SOURCE_STAGE.ITERATIONS", "3", "SELF_TRAINING.ROUNDS", "2", "SELF_TRAINI
 
 
 def config(*overrides):
-    return load_config(defaults(), None, ["SOLVER.ITERATIONS", "4", *overrides])
+    return load_config(defaults(), None, ["SOLVER.MAX_ITER", "4", *overrides])
 
 
 def plan(*overrides):

@@ -153,7 +153,7 @@ def test_resume_refuses_other_settings(settings, tmp_path, capsys):
     assert run(*arguments) == 0
     line = fails(capsys, *arguments, "--resume", "SEED", "7", "SOLVER.MODEL.LR", "0.5")
     assert "SEED was 0, is 7" in line and "SOLVER.MODEL.LR was" in line
-    assert run(*arguments, "--resume", "DATA.WORKERS", "1") == 0
+    assert run(*arguments, "--resume", "DATALOADER.NUM_WORKERS", "1") == 0
 
 
 def test_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, capsys):
@@ -176,10 +176,10 @@ def scored(tmp_path):
 
     def train_and_score(source, target, test, space):
         overrides = [
-            *("DATA.ROOT", str(tmp_path), "DATA.SOURCE", source, "DATA.TARGET", target),
-            *("DATA.TEST", test, "DATA.LABEL_SPACE", space, "DATA.TOY_COUNT", "2"),
-            *("DATA.TOY_VAL_COUNT", "1", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
-            *("INPUT.CROP", "[64, 64]", "SOLVER.ITERATIONS", "1", "DATA.WORKERS", "0"),
+            *("DATASETS.ROOT", str(tmp_path), "DATASETS.TRAIN", source, "DATASETS.TARGET", target),
+            *("DATASETS.TEST", test, "DATASETS.LABEL_SPACE", space, "DATASETS.TOY_COUNT", "2"),
+            *("DATASETS.TOY_VAL_COUNT", "1", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
+            *("INPUT.CROP", "[64, 64]", "SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0"),
         ]
         folder = tmp_path / "run"
         assert run("--method", "source_only", "--output", folder, *overrides) == 0
@@ -207,22 +207,22 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
     [
         (["--method", "raod"], r"unknown method 'raod': did you mean 'road'\? "),
         (["--config-file", "configs/none.yaml"], "no config file 'configs/none.yaml'"),
-        (["SOLVER.ITERATION", "3"], "did you mean 'SOLVER.ITERATIONS'"),
+        (["SOLVER.MAX_ITERS", "3"], "did you mean 'SOLVER.MAX_ITER'"),
         (["SEED"], "KEY VALUE pairs"),
-        (["DEVICE", "tpu"], "DEVICE is 'tpu', expected cpu or cuda"),
-        (["DATA.TEST", "cityscapes_va"], "did you mean 'cityscapes_val'"),
-        (["DATA.TEST", "cityscapes_val"], "no folder .*cityscapes/leftImg8bit/val"),
-        (["DATA.SOURCE", ""], "DATA.SOURCE is empty"),
-        (["DATA.LABEL_SPACE", "city"], "unknown label space 'city'"),
+        (["MODEL.DEVICE", "tpu"], "MODEL.DEVICE is 'tpu', expected cpu or cuda"),
+        (["DATASETS.TEST", "cityscapes_va"], "did you mean 'cityscapes_val'"),
+        (["DATASETS.TEST", "cityscapes_val"], "no folder .*cityscapes/leftImg8bit/val"),
+        (["DATASETS.TRAIN", ""], "DATASETS.TRAIN is empty"),
+        (["DATASETS.LABEL_SPACE", "city"], "unknown label space 'city'"),
         (["MODEL.WEIGHTS", "gone.pth"], "no weights file 'gone.pth'"),
         (["MODEL.WEIGHTS", "", "METHOD", "road"], "MODEL.WEIGHTS is empty"),
         (["MODEL.ARCHITECTURE", "resnet34"], "unknown architecture 'resnet34'"),
         (["MODEL.FREEZE_STAGES", "['conv9']"], "conv9"),
         (["INPUT.CROP", "[96]"], r"INPUT.CROP must be \[width, height\]"),
-        (["SOLVER.ITERATIONS", "0"], "SOLVER.ITERATIONS is 0"),
+        (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER is 0"),
         (["SOLVER.MODEL.TYPE", "lion"], "SOLVER.MODEL.TYPE is 'lion'"),
         (["LOSS.RESOLUTION", "half"], "LOSS.RESOLUTION is 'half'"),
-        (["CHECKPOINT_INTERVAL", "0"], "CHECKPOINT_INTERVAL is 0, expected at least 1"),
+        (["SOLVER.CHECKPOINT_PERIOD", "0"], "SOLVER.CHECKPOINT_PERIOD is 0, expected at least 1"),
         (["TEST.PICTURES", "-1"], "TEST.PICTURES is -1"),
         (["SEED", "-1"], "SEED is -1"),
         (["SOLVER.SCHEDULE", "cosine"], "SOLVER.SCHEDULE is 'cosine'"),
@@ -233,7 +233,7 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["INPUT.CROP", "[a, b]"], "expected whole numbers"),
         (["INPUT.SOURCE.SCALES", "[1.0]"], "expected two numbers"),
         (["INPUT.TEST.RESIZE", "[96]"], r"INPUT.TEST.RESIZE must be \[width, height\]"),
-        (["SOLVER.BATCH_SIZE", "null"], "'SOLVER.BATCH_SIZE' .* has no value"),
+        (["SOLVER.IMS_PER_BATCH", "null"], "'SOLVER.IMS_PER_BATCH' .* has no value"),
         (
             ["MODEL.FREEZE_STAGES", "[stem,layer1,layer2,layer3,layer4,head]"],
             "nothing of 'model' is trained",
@@ -273,7 +273,7 @@ def test_output_that_cannot_be_written_is_found_before_training(settings, tmp_pa
 def finished_run(folder, iterations, scored_at, dataset="toy_real_val"):
     """What the command line reads of another run."""
     cfg = defaults()
-    cfg.SOLVER.ITERATIONS, cfg.DATA.TEST = iterations, dataset
+    cfg.SOLVER.MAX_ITER, cfg.DATASETS.TEST = iterations, dataset
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(cfg.dump())
     event = {"kind": "eval", "iteration": scored_at, "miou": 5.0, "dataset": dataset}
@@ -285,7 +285,7 @@ def test_a_baseline_must_be_comparable(settings, tmp_path, capsys, caplog):
     other = finished_run(tmp_path / "other", 4, 4, dataset="toy_winter")
     road = ("--method", "road", "--output", tmp_path / "a" / "road", *settings)
     line = fails(capsys, "--baseline", other, *road)
-    assert "DATA.TEST is 'toy_winter', here 'toy_real_val'" in line
+    assert "DATASETS.TEST is 'toy_winter', here 'toy_real_val'" in line
     assert not (tmp_path / "a").exists()
 
     shorter = finished_run(tmp_path / "shorter", 2, 2)
@@ -305,7 +305,7 @@ def test_damaged_files_are_named_while_training(settings, toy_root, tmp_path, ca
     for label in (folder / "labels").iterdir():
         write_png(label, np.zeros((5, 9), np.uint8))
     arguments = ("--method", "source_only", "--output", tmp_path / "run", *settings)
-    other = ("DATA.ROOT", tmp_path / "data")
+    other = ("DATASETS.ROOT", tmp_path / "data")
     line = fails(capsys, *arguments, *other)
     assert "labels/" in line and "is 9x5 but its image" in line
     assert "9x5" in fails(capsys, *arguments, *other, "--dry-run")

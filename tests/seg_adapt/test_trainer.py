@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def config(*overrides):
-    return load_config(defaults(), None, ["SOLVER.ITERATIONS", "6", *overrides])
+    return load_config(defaults(), None, ["SOLVER.MAX_ITER", "6", *overrides])
 
 
 def micro_batches(iteration, count=1):
@@ -218,7 +218,7 @@ def test_optimizers_refuse_a_parameter_in_two_groups():
 def test_learning_rate_schedules():
     assert rate_factor(config("SOLVER.HORIZON", "100").SOLVER, 50, 6) == pytest.approx(0.5**0.9)
     assert rate_factor(config().SOLVER, 3, 6) == pytest.approx(0.5**0.9)
-    stepped = config("SOLVER.SCHEDULE", "multi_step", "SOLVER.MILESTONES", "[2]").SOLVER
+    stepped = config("SOLVER.SCHEDULE", "multi_step", "SOLVER.STEPS", "[2]").SOLVER
     assert rate_factor(stepped, 2, 6) == pytest.approx(0.1)
     warm = config("SOLVER.SCHEDULE", "constant", "SOLVER.WARMUP", "10").SOLVER
     assert rate_factor(warm, 5, 6) == pytest.approx(0.5005)

@@ -135,7 +135,7 @@ def test_every_text_is_escaped(tmp_path):
         ],
         environment=dict.fromkeys(("command", "revision", "device", "python"), evil),
     )
-    (folder / "config.yaml").write_text(json.dumps({"METHOD": evil, "DATA": {"SOURCE": evil}}))
+    (folder / "config.yaml").write_text(json.dumps({"METHOD": evil, "DATASETS": {"TRAIN": evil}}))
     page, text = report(folder, baseline=folder)
     assert "script" not in page.tags
     assert "<script" not in text
