@@ -37,15 +37,15 @@ def draw_detections(
         image: (H, W, 3) uint8 RGB, the size of the file.
         lowest: what scores less is left out.
     """
-    shown = detections.to("cpu")[detections.scores.cpu() >= lowest]
+    kept = detections.to("cpu")[detections.scores.cpu() >= lowest]
     colors = class_colors(len(classes))
     boxes = [
         (box, colors[index], f"{classes[index]} {score:.2f}")
         for box, index, score in zip(
-            shown.boxes.tolist(), shown.classes.tolist(), shown.scores.tolist(), strict=True
+            kept.boxes.tolist(), kept.classes.tolist(), kept.scores.tolist(), strict=True
         )
     ]
-    masks = None if shown.masks is None else shown.masks.numpy()
+    masks = None if kept.masks is None else kept.masks.numpy()
     return draw_boxes(image, boxes, masks)
 
 

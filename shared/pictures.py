@@ -151,14 +151,13 @@ def panel(images: Sequence[np.ndarray], titles: Sequence[str], *, height: int) -
 
 def sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Panels below one another, aligned on the left, with a margin around all."""
-    width = max(row.shape[1] for row in rows)
-    padded = [_border(row, right=width - row.shape[1]) for row in rows]
-    return _border(np.concatenate(padded), GAP, GAP, GAP, GAP)
-
-
-def _border(image: np.ndarray, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0):
-    sides = (top, bottom, left, right)
-    return cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=BACKGROUND)
+    height, width = sum(len(row) for row in rows), max(row.shape[1] for row in rows)
+    canvas = np.full((height + 2 * GAP, width + 2 * GAP, 3), BACKGROUND, np.uint8)
+    top = GAP
+    for row in rows:
+        canvas[top : top + len(row), GAP : GAP + row.shape[1]] = row
+        top += len(row)
+    return canvas
 
 
 def _label(

@@ -53,11 +53,11 @@ class Album:
 
     @property
     def predictions(self) -> Path:
-        """Those of the run's end."""
+        """Folder of the final predictions."""
         return self.folder / "predictions"
 
     def stage_predictions(self, stage: StagePlan) -> Path:
-        """Those of a stage's end."""
+        """Folder of the predictions at the end of a stage."""
         return self.folder / f"predictions_{stage.name}"
 
     def write(

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -32,18 +33,15 @@ COLORS = {
 SIZE = (5.0, 2.92)  # inches of 72 units
 AXES = (0.14, 0.19, 0.81, 0.71)  # left, bottom, width, height as shares of the figure
 STYLE = {
-    "font.size": 11.5,
-    "text.color": COLORS["muted"],
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), COLORS["muted"]
+    ),
     "text.parse_math": False,
-    "axes.labelcolor": COLORS["muted"],
-    "axes.labelsize": 11.5,
-    "axes.axisbelow": True,
+    "font.size": 11.5,
     "axes.xmargin": 0,
     "axes.ymargin": 0,
     "axes.formatter.limits": (-2, 6),
     "axes.formatter.useoffset": False,
-    "xtick.color": COLORS["muted"],
-    "ytick.color": COLORS["muted"],
     "lines.solid_capstyle": "round",
     # Of stretches of less than a unit only the lowest and the highest point are written.
     "path.simplify_threshold": 1.0,
@@ -105,20 +103,20 @@ def _training_chart(run: Run, key: str) -> Chart:
     records = [record for record in run.train if key in record and _is_curve(record, key)]
     y = [_or_nan(number(record[key])) for record in records]
     finite = [value for value in y if math.isfinite(value)]
-    group, shown, reference = _group(key), (), None
+    group, included, reference = _group(key), (), None
     if group == "accuracy" and "domain" in key and finite:
         # A domain classifier at chance can no longer tell the domains apart.
         whole = 100.0 if max(finite) > 1 else 1.0
-        shown, reference = (0.0, whole), (whole / 2, "chance")
+        included, reference = (0.0, whole), (whole / 2, "chance")
     elif group in ("lr", SPEED):
-        shown = (0.0,)
+        included = (0.0,)
     svg = line_chart(
         [Line([r["iteration"] for r in records], y, smooth=group != "lr")],
         title=f"{key} over iterations",
         y_label=Y_LABELS.get(group, group),
         stages=run.stages(),
         reference=reference,
-        shown=shown,
+        included=included,
     )
     name = "seconds per iteration" if key == SPEED else key
     return Chart(name, svg, f"last {finite[-1]:.4g}" if finite else "never finite")
@@ -131,14 +129,14 @@ def line_chart(
     y_label: str,
     stages: Sequence[tuple[int, str]] = (),
     reference: tuple[float, str] | None = None,
-    shown: Sequence[float] = (),
+    included: Sequence[float] = (),
 ) -> Markup:
     """An <svg> of values over iterations; not-a-number breaks a line, a single point is a dot.
 
     Args:
         stages: (first iteration, name); drawn as vertical rules where there is more than one.
         reference: (value, name) of a dashed horizontal line.
-        shown: values that lie within the y axis, whatever the data.
+        included: values that lie within the y axis, whatever the data.
     """
     last = max([x for line in lines for x in line.x if x > 0], default=1)
     with matplotlib.rc_context(STYLE):
@@ -151,7 +149,7 @@ def line_chart(
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.get_offset_text().set_x(-AXES[0] / AXES[2])
         texts = [text for line in lines for text in _draw(axes, line)]
-        axes.update_datalim([(0, value) for value in shown])
+        axes.update_datalim([(0, value) for value in included])
         ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*axes.get_ylim())
         axes.set(ylim=(ticks[0], ticks[-1]), yticks=ticks)
         if len(stages) > 1:
@@ -175,7 +173,7 @@ def moving_mean(values: np.ndarray, window: int) -> np.ndarray:
         return sums / counts
 
 
-def _draw(axes, line: Line) -> list[str]:
+def _draw(axes: Axes, line: Line) -> list[str]:
     """Draws a line; returns the texts of its dots."""
     x, y = np.asarray(line.x, float), np.asarray(line.y, float)
     style = {"color": COLORS[line.color], "clip_on": False}
@@ -194,7 +192,7 @@ def _draw(axes, line: Line) -> list[str]:
     ]
 
 
-def _draw_stages(axes, stages: Sequence[tuple[int, str]], last: float) -> None:
+def _draw_stages(axes: Axes, stages: Sequence[tuple[int, str]], last: float) -> None:
     # The first record of a stage is logged one interval into it; the first stage starts at 0.
     starts = [0, *(first for first, _ in stages[1:]), last]
     for index, (_, name) in enumerate(stages):

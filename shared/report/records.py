@@ -58,8 +58,8 @@ class Run:
         return next(record for record in self.evaluations if record["iteration"] == last)
 
     def last_evaluation_on(self, dataset: str) -> Record | None:
-        found = [record for record in self.evaluations if record.get("dataset") == dataset]
-        return found[-1] if found else None
+        records = [record for record in self.evaluations if record.get("dataset") == dataset]
+        return records[-1] if records else None
 
     @property
     def iterations(self) -> int | None:
@@ -68,13 +68,13 @@ class Run:
     @property
     def training_seconds(self) -> float | None:
         """Logged seconds per iteration times the iterations each record stands for."""
-        total, previous, known = 0.0, 0, False
+        total, previous = None, 0
         for record in self.train:
             seconds = number(record.get("seconds_per_iteration"))
             if seconds is not None:
-                total, known = total + seconds * (record["iteration"] - previous), True
+                total = (total or 0.0) + seconds * (record["iteration"] - previous)
             previous = record["iteration"]
-        return total if known else None
+        return total
 
     @property
     def peak_memory_mb(self) -> float | None:
@@ -83,12 +83,12 @@ class Run:
 
     def stages(self) -> list[tuple[int, str]]:
         """(first logged iteration, name) of each stage, in the order they were trained."""
-        found: list[tuple[int, str]] = []
+        stages: list[tuple[int, str]] = []
         for record in self.train:
             name = str(record.get("stage", ""))
-            if not found or found[-1][1] != name:
-                found.append((record["iteration"], name))
-        return found
+            if not stages or stages[-1][1] != name:
+                stages.append((record["iteration"], name))
+        return stages
 
 
 def number(value: object) -> float | None:
