@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -12,13 +11,17 @@ from det_adapt.predictions import prediction_path, read_detections
 from det_adapt.structures import Detections, Sample
 from shared.catalog import DetectionDataset, DetectionRecord, read_instance_ids
 from shared.images import read_image
+from shared.pictures import (
+    IGNORED,
+    class_colors,
+    draw_boxes,
+    evenly_spaced,
+    panel,
+    to_array,
+)
 from shared.sap import draw_pyramid
-from shared.visualize import check_image, overlay, panel
 
 LOWEST_SCORE = 0.5  # of what is drawn
-MASK_ALPHA = 0.45
-INK = (255, 255, 255)
-IGNORED = (160, 160, 160)
 
 
 def draw_detections(
@@ -34,30 +37,30 @@ def draw_detections(
         image: (H, W, 3) uint8 RGB, the size of the file.
         lowest: what scores less is left out.
     """
-    shown = detections.to("cpu")[detections.scores.cpu() >= lowest]
+    kept = detections.to("cpu")[detections.scores.cpu() >= lowest]
     colors = class_colors(len(classes))
-    marks = [
+    boxes = [
         (box, colors[index], f"{classes[index]} {score:.2f}")
         for box, index, score in zip(
-            shown.boxes.tolist(), shown.classes.tolist(), shown.scores.tolist(), strict=True
+            kept.boxes.tolist(), kept.classes.tolist(), kept.scores.tolist(), strict=True
         )
     ]
-    masks = None if shown.masks is None else shown.masks.numpy()
-    return _draw(image, marks, masks)
+    masks = None if kept.masks is None else kept.masks.numpy()
+    return draw_boxes(image, boxes, masks)
 
 
 def draw_truth(image: np.ndarray, record: DetectionRecord, classes: Sequence[str]) -> np.ndarray:
-    """The record's annotations; what neither counts as found nor as missed is grey."""
+    """The record's annotations; what neither counts as found nor as missed is gray."""
     colors = class_colors(len(classes))
-    marks, masks = [], []
+    boxes, masks = [], []
     ids = None if record.instances is None else read_instance_ids(record.instances)
     for annotation in record.annotations or ():
         ignored = annotation.crowd or annotation.difficult
         color = IGNORED if ignored else colors[classes.index(annotation.category)]
-        marks.append((annotation.box, color, annotation.category))
+        boxes.append((annotation.box, color, annotation.category))
         if ids is not None:
             masks.append(ids == annotation.instance)
-    return _draw(image, marks, np.stack(masks) if masks else None)
+    return draw_boxes(image, boxes, np.stack(masks) if masks else None)
 
 
 def draw_attention(model: nn.Module, sample: Sample) -> np.ndarray | None:
@@ -67,51 +70,7 @@ def draw_attention(model: nn.Module, sample: Sample) -> np.ndarray | None:
         return None
     maps = model.target([sample])
     outputs = pyramid(maps.features[0], maps.logits[0])
-    return draw_pyramid([as_array(sample)], outputs, pyramid.options.levels)
-
-
-def as_array(sample: Sample) -> np.ndarray:
-    """(h, w, 3) uint8 RGB, as the network sees the image."""
-    return np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
-
-
-def class_colors(count: int) -> list[tuple[int, int, int]]:
-    """RGB by class index: hues apart, the same at every call."""
-    # The golden section keeps any number of hues apart without knowing how many will come.
-    hues = (np.arange(count) * 180 / 1.618).astype(int) % 180
-    pixels = np.stack([hues, np.full(count, 220), np.full(count, 255)], axis=1)
-    colors = cv2.cvtColor(pixels.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
-    return [tuple(int(c) for c in color) for color in colors]
-
-
-def _draw(
-    image: np.ndarray,
-    marks: Sequence[tuple[Sequence[float], tuple[int, int, int], str]],
-    masks: np.ndarray | None,
-) -> np.ndarray:
-    """marks: (box, colour, text), the first on top. masks: (n, H, W) bool, of the marks."""
-    drawn = check_image(image).copy()
-    if masks is not None:
-        colors = np.zeros_like(drawn)
-        for mask, (_, color, _) in reversed(list(zip(masks, marks, strict=True))):
-            colors[mask] = color
-        drawn = overlay(drawn, colors, MASK_ALPHA, ~masks.any(axis=0) if len(masks) else None)
-    width = max(1, round(min(drawn.shape[:2]) / 250))
-    for box, color, text in reversed(marks):
-        x1, y1, x2, y2 = (round(edge) for edge in box)
-        cv2.rectangle(drawn, (x1, y1), (x2 - 1, y2 - 1), color, width)
-        _label(drawn, text, x1, y1, color)
-    return drawn
-
-
-def _label(drawn: np.ndarray, text: str, left: int, bottom: int, color: tuple) -> None:
-    scale = max(0.3, min(drawn.shape[:2]) / 1600)
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    bottom = max(bottom, height + below)
-    corner = (left + width, bottom - height - below)
-    cv2.rectangle(drawn, (left, bottom), corner, [c // 2 for c in color], cv2.FILLED)
-    where = (left, bottom - below)
-    cv2.putText(drawn, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
+    return draw_pyramid([to_array(sample.image)], outputs, pyramid.options.levels)
 
 
 def attention_pictures(
@@ -134,9 +93,8 @@ def detection_panels(
         height: of a panel's pictures, in pixels.
     """
     panels = {}
-    for place in np.linspace(0, len(test.records) - 1, min(count, len(test.records))):
-        record = test.records[round(place)]
-        image = np.ascontiguousarray(read_image(record.image).permute(1, 2, 0).numpy())
+    for record in evenly_spaced(test.records, count):
+        image = to_array(read_image(record.image))
         tiles = {"input": image, "ground truth": draw_truth(image, record, test.classes)}
         for title, folder in columns.items():
             path = prediction_path(folder, record.name)

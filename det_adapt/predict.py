@@ -31,6 +31,7 @@ from det_adapt.structures import Detections, Sample
 from det_adapt.training import engine_config, load_detector
 from shared.errors import MissingFileError, UserError
 from shared.images import write_png
+from shared.pictures import to_array
 from shared.predicting import add_arguments, predict
 
 
@@ -91,8 +92,7 @@ class Predictor:
         return self._draw(image, self(image))
 
     def _draw(self, image: Tensor, found: Detections) -> np.ndarray:
-        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-        return draw_detections(pixels, found, self.classes, lowest=self.lowest)
+        return draw_detections(to_array(image), found, self.classes, lowest=self.lowest)
 
     def _sample(self, image: Tensor) -> Sample:
         height, width = image.shape[-2:]

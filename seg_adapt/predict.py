@@ -29,8 +29,8 @@ from seg_adapt.methods.base import Method
 from shared.errors import UserError
 from shared.images import write_png
 from shared.label_maps import LabelSpace, encode_colors
+from shared.pictures import overlay, to_array
 from shared.predicting import add_arguments, predict
-from shared.visualize import overlay
 
 OVERLAY_ALPHA = 0.55
 
@@ -95,7 +95,7 @@ class Predictor:
 
     def _overlay(self, image: Tensor, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         colors = encode_colors(ids, self.space)
-        return overlay(image.permute(1, 2, 0).numpy(), colors, OVERLAY_ALPHA), colors
+        return overlay(to_array(image), colors, OVERLAY_ALPHA), colors
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -17,7 +17,7 @@ from shared.catalog import SegmentationDataset
 from shared.errors import UserError
 from shared.images import read_labels, remap, write_png
 from shared.label_maps import LabelSpace, encode_colors, lookup_table
-from shared.visualize import panel
+from shared.pictures import evenly_spaced, panel, to_array
 
 PANEL_HEIGHT = 256
 
@@ -53,11 +53,11 @@ class Album:
 
     @property
     def predictions(self) -> Path:
-        """Those of the run's end."""
+        """Folder of the final predictions."""
         return self.folder / "predictions"
 
     def stage_predictions(self, stage: StagePlan) -> Path:
-        """Those of a stage's end."""
+        """Folder of the predictions at the end of a stage."""
         return self.folder / f"predictions_{stage.name}"
 
     def write(
@@ -111,13 +111,11 @@ class Album:
         written = np.arange(256, dtype=np.uint8)
         if space.label_ids is not None:
             written = lookup_table("cityscapes", space)
-        count = min(self.cfg.TEST.PICTURES, len(test.records))
         panels = {}
-        for place in np.linspace(0, len(test.records) - 1, count):
-            record = test.records[round(place)]
+        for record in evenly_spaced(test.records, self.cfg.TEST.PICTURES):
             image, labels = read_pair(record, test.encoding, table)
             tiles = {
-                "input": image.permute(1, 2, 0).numpy(),
+                "input": to_array(image),
                 "ground truth": encode_colors(labels, space),
             }
             size = network_size(self.cfg, "TEST") or tuple(image.shape[-2:])

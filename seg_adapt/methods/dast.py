@@ -6,7 +6,6 @@ by their symbols. This is its adaptation stage; its self-training is the engine'
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
@@ -20,6 +19,7 @@ from shared.config import options_from
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
 from shared.errors import UserError
+from shared.pictures import heat_map
 
 
 @dataclass(frozen=True)
@@ -137,19 +137,14 @@ class Dast(Method):
     def columns(self, images: Tensor) -> dict[str, list[np.ndarray]]:
         """Fig. 3 (b): the attention α.
 
-        The colours span each image's 20th to 99th percentile: the discoverer's padding lowers α
+        The colors span each image's 20th to 99th percentile: the discoverer's padding lowers α
         along the border, which would otherwise take up the whole scale.
         """
         features = self.segmentor.run(images, until=self.cut)
         _, attention = discriminator_attention(features, self.discoverer(features))
         attention = self.segmentor.upsample(attention.float(), tuple(images.shape[-2:]))
-        heats = []
-        for alpha in attention[:, 0].cpu().numpy():
-            low, high = np.percentile(alpha, (20, 99))
-            share = np.clip((alpha - low) / max(high - low, 1e-6), 0, 1)
-            heat = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_TURBO)
-            heats.append(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB))
-        return {"attention": heats}
+        maps = attention[:, 0].cpu().numpy()
+        return {"attention": [heat_map(alpha, *np.percentile(alpha, (20, 99))) for alpha in maps]}
 
 
 def attention_cut(segmentor: Segmentor) -> str:

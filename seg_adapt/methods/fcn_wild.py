@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.pictures.constraints import draw_constraints
+from seg_adapt.pictures import draw_constraints
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.config import options_from
 from shared.domain_losses import Domain, domain_accuracy, domain_bce

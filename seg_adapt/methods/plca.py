@@ -21,7 +21,7 @@ from seg_adapt.losses.association import (
 from seg_adapt.losses.smoothing import adaptive_label_smoothing
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, labels_at
 from seg_adapt.models.segmentor import Outputs, Segmentor
-from seg_adapt.pictures.cycles import draw_cycles
+from seg_adapt.pictures import draw_cycles
 from seg_adapt.structures import Losses, SourceBatch, TargetBatch
 from shared.config import options_from
 from shared.errors import UserError

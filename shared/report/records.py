@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ class Run:
     train: list[Record] = field(default_factory=list)
     evaluations: list[Record] = field(default_factory=list)
     selections: list[Record] = field(default_factory=list)
-    oracles: list[Record] = field(default_factory=list)
-    panels: list[Path] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def setting(self, *keys: str) -> str:
@@ -59,8 +58,8 @@ class Run:
         return next(record for record in self.evaluations if record["iteration"] == last)
 
     def last_evaluation_on(self, dataset: str) -> Record | None:
-        found = [record for record in self.evaluations if record.get("dataset") == dataset]
-        return found[-1] if found else None
+        records = [record for record in self.evaluations if record.get("dataset") == dataset]
+        return records[-1] if records else None
 
     @property
     def iterations(self) -> int | None:
@@ -69,13 +68,13 @@ class Run:
     @property
     def training_seconds(self) -> float | None:
         """Logged seconds per iteration times the iterations each record stands for."""
-        total, previous, known = 0.0, 0, False
+        total, previous = None, 0
         for record in self.train:
             seconds = number(record.get("seconds_per_iteration"))
             if seconds is not None:
-                total, known = total + seconds * (record["iteration"] - previous), True
+                total = (total or 0.0) + seconds * (record["iteration"] - previous)
             previous = record["iteration"]
-        return total if known else None
+        return total
 
     @property
     def peak_memory_mb(self) -> float | None:
@@ -84,12 +83,12 @@ class Run:
 
     def stages(self) -> list[tuple[int, str]]:
         """(first logged iteration, name) of each stage, in the order they were trained."""
-        found: list[tuple[int, str]] = []
+        stages: list[tuple[int, str]] = []
         for record in self.train:
             name = str(record.get("stage", ""))
-            if not found or found[-1][1] != name:
-                found.append((record["iteration"], name))
-        return found
+            if not stages or stages[-1][1] != name:
+                stages.append((record["iteration"], name))
+        return stages
 
 
 def number(value: object) -> float | None:
@@ -101,17 +100,20 @@ def number(value: object) -> float | None:
 
 def class_scores(record: Record | None) -> dict[str, float | None]:
     """Per-class IoU or AP50 in percent, in the data set's order; None where a class is absent."""
-    scores = (record or {}).get("iou", (record or {}).get("ap50"))
-    return {str(k): number(v) for k, v in scores.items()} if isinstance(scores, dict) else {}
+    return _scores((record or {}).get("iou", (record or {}).get("ap50")))
 
 
 def mean_score(record: Record | None) -> float | None:
     return number((record or {}).get("miou", (record or {}).get("map50")))
 
 
-def measure_of(record: Record | None) -> tuple[str, str]:
-    """What `class_scores` and `mean_score` are called: IoU and mIoU, or AP50 of detectors."""
-    return ("AP50", "AP50") if "map50" in (record or {}) else ("IoU", "mIoU")
+def protocol_scores(record: Record | None) -> dict[str, float | None]:
+    """Means over the classes of published protocols, in percent."""
+    return _scores((record or {}).get("protocols"))
+
+
+def _scores(scores: object) -> dict[str, float | None]:
+    return {str(k): number(v) for k, v in scores.items()} if isinstance(scores, dict) else {}
 
 
 def read_run(folder: Path) -> Run:
@@ -123,10 +125,13 @@ def read_run(folder: Path) -> Run:
             "metrics.jsonl"
         )
     run = Run(folder)
-    _read_config(run)
-    _read_environment(run)
+    run.config_text = _text(run, "config.yaml") or ""
+    fault = "config.yaml is not valid YAML; it is shown as it is"
+    run.config = _mapping(run, run.config_text or None, yaml.safe_load, fault)
+    fault = "environment.json is not a JSON object"
+    run.environment = _mapping(run, _text(run, "environment.json"), json.loads, fault)
     _read_metrics(run)
-    run.panels = [
+    run.pictures = [
         path for kind in ("panels", "pictures") for path in sorted((folder / kind).rglob("*.png"))
     ]
     return run
@@ -134,46 +139,28 @@ def read_run(folder: Path) -> Run:
 
 def _text(run: Run, name: str) -> str | None:
     path = run.folder / name
-    if not path.is_file():
-        run.warnings.append(f"{name} is missing")
-        return None
-    return path.read_text(encoding="utf-8", errors="replace")
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    run.warnings.append(f"{name} is missing")
+    return None
 
 
-def _read_config(run: Run) -> None:
-    run.config_text = _text(run, "config.yaml") or ""
+def _mapping(run: Run, text: str | None, load: Callable[[str], Any], fault: str) -> Record:
+    """What `load` makes of the text; empty, with a warning, where that is no mapping."""
     try:
-        parsed = yaml.safe_load(run.config_text)
-    except yaml.YAMLError:
-        run.warnings.append("config.yaml is not valid YAML; it is shown as it is")
-        return
-    run.config = parsed if isinstance(parsed, dict) else {}
-
-
-def _read_environment(run: Run) -> None:
-    text = _text(run, "environment.json")
-    if text is None:
-        return
-    try:
-        parsed = json.loads(text)
-    except ValueError:
+        parsed = {} if text is None else load(text)
+    except (ValueError, yaml.YAMLError):
         parsed = None
     if not isinstance(parsed, dict):
-        run.warnings.append("environment.json is not a JSON object")
-        return
-    run.environment = parsed
+        run.warnings.append(fault)
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _read_metrics(run: Run) -> None:
-    text = _text(run, "metrics.jsonl") or ""
-    for record in _lines(run, text):
-        if record.get("kind") == "train":
-            _append(run.train, record)
-        elif record.get("kind") == "eval":
-            oracle = record.get("selection") == "oracle"
-            _append(run.oracles if oracle else run.evaluations, record, "dataset")
-        elif record.get("kind") == "selection":
-            _append(run.selections, record)
+    lists = {"train": run.train, "eval": run.evaluations, "selection": run.selections}
+    for record in _lines(run, _text(run, "metrics.jsonl") or ""):
+        if record.get("kind") in lists:
+            _append(lists[record["kind"]], record)
     if not run.evaluations:
         run.warnings.append("no evaluation yet")
     if not run.train:
@@ -198,15 +185,12 @@ def _lines(run: Run, text: str) -> Iterator[Record]:
         run.warnings.append(f"line {position} of metrics.jsonl {fault} and is left out")
 
 
-def _append(records: list[Record], record: Record, *same: str) -> None:
-    """What is written again, by a resumed run or a second evaluation, replaces what was there.
-
-    Args:
-        same: keys that must agree for one record to replace another.
-    """
+def _append(records: list[Record], record: Record) -> None:
+    """Later records, of a resumed run or a second evaluation, replace earlier ones of the same or
+    a later iteration on the same data set."""
     records[:] = [
         old
         for old in records
-        if old["iteration"] < record["iteration"] or any(old.get(k) != record.get(k) for k in same)
+        if old["iteration"] < record["iteration"] or old.get("dataset") != record.get("dataset")
     ]
     records.append(record)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from shared.pictures import heat_map, overlay, panel
 from shared.sap.module import SapOutputs
-from shared.visualize import overlay, panel
 
 
 def draw_pyramid(
@@ -15,7 +15,7 @@ def draw_pyramid(
     """One row per image: the input, then its mask of every level, resized to the input.
 
     A title gives the window kⁿ and the level's weight, the mean of φⁿ over channels. Each mask is
-    stretched to its own range; a level of one cell has no mask to show and is left grey.
+    stretched to its own range; a level of one cell has no mask to show and is left gray.
 
     Args:
         images: N RGB uint8 arrays (H, W, 3) of one size.
@@ -27,7 +27,7 @@ def draw_pyramid(
     for index, image in enumerate(images):
         tiles, titles = [image], ["input"]
         for level, (kernel, mask) in enumerate(zip(levels, outputs.masks, strict=True)):
-            tiles.append(_heat(image, mask[index, 0].float().cpu().numpy()))
+            tiles.append(_draw_mask(image, mask[index, 0].float().cpu().numpy()))
             weight = 1 / len(levels)
             if outputs.level_weights is not None:
                 weight = outputs.level_weights[index, level].mean().item()
@@ -36,10 +36,9 @@ def draw_pyramid(
     return np.vstack(rows)
 
 
-def _heat(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.size == 1:
         return np.full_like(image, 128)
-    share = cv2.normalize(mask, None, 0, 255, cv2.NORM_MINMAX)
-    share = cv2.resize(share, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colors = cv2.applyColorMap(np.rint(share).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return overlay(image, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), alpha=0.6)
+    levels = cv2.normalize(mask, None, 0, 255, cv2.NORM_MINMAX)
+    levels = cv2.resize(levels, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return overlay(image, heat_map(levels, 0, 255), alpha=0.6)

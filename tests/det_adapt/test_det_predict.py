@@ -7,13 +7,14 @@ import torch
 from scenes import detections
 
 from det_adapt.engines.torchvision.trainer import Training
-from det_adapt.pictures import class_colors, draw_detections
+from det_adapt.pictures import draw_detections
 from det_adapt.predict import Predictor, main
 from det_adapt.predictions import read_detections
 from det_adapt.run_folder import CONFIGS, write_config
 from det_adapt.training import engine_config
 from shared.cli import call
 from shared.images import write_png
+from shared.pictures import class_colors
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 
@@ -125,4 +126,3 @@ def test_only_what_scores_enough_is_drawn_in_its_class_color():
     assert (drawn[:, 50:] == 10).all() and (image == 10).all()
     assert (drawn[40, 20] != 10).any()
     assert (draw_detections(image, detections(), ("car",)) == image).all()
-    assert len(set(class_colors(20))) == 20

@@ -14,7 +14,7 @@ from seg_adapt.losses.association import (
     kl_pixels,
 )
 from seg_adapt.losses.association.kernels import best_match, normalize
-from seg_adapt.pictures.cycles import CLOSED, OPEN, draw_cycles
+from seg_adapt.pictures import CLOSED, OPEN, draw_cycles
 
 # Float64 numbers of the released code's equations on seeded noise: two pairs, 16 channels or 5
 # classes on 8 x 8, of whose positions some are unlabelled.

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
 from seg_adapt.methods.road import Road, RoadOptions, distillation_loss, spatial_loss
-from seg_adapt.pictures.regions import draw_regions
+from seg_adapt.pictures import draw_regions
 from seg_adapt.structures import TargetBatch
 from shared.errors import UserError
 

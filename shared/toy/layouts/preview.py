@@ -1,11 +1,10 @@
 """A contact sheet: every domain of the toy scenes, pictures beside their labels."""
 
-import cv2
 import numpy as np
 
+from shared.pictures import panel, sheet
 from shared.toy import DOMAINS, ToyFrame, render
 from shared.toy.layouts.gta5 import cityscapes_palette
-from shared.visualize import BACKGROUND, GAP, panel
 
 OUTLINE = (255, 255, 255)
 
@@ -24,9 +23,7 @@ def contact_sheet(*, seed: int = 0, height: int = 256, width: int = 512) -> np.n
             tiles += [toy.image, label_picture(toy)]
             titles += [f"{domain}, scene {index}", "labels"]
         rows.append(panel(tiles, titles, height=height))
-    return cv2.copyMakeBorder(
-        np.concatenate(rows), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=BACKGROUND
-    )
+    return sheet(rows)
 
 
 def label_picture(toy: ToyFrame) -> np.ndarray:
