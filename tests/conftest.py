@@ -17,7 +17,7 @@ from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
 from shared.catalog import DetectionRecord
-from shared.toy.layouts import make_toy
+from shared.toy.layouts import LAYOUTS, make_toy
 
 TOY_SIZE = (64, 128)
 HAS_DETECTRON2 = find_spec("detectron2") is not None
@@ -74,6 +74,16 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         width=width,
         workers=1,
         progress=False,
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def all_toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with every toy layout, 3 + 2 frames of 96x192 each. Not to be written."""
+    root = tmp_path_factory.mktemp("toys")
+    make_toy(
+        root, list(LAYOUTS), count=3, val_count=2, workers=1, progress=False, height=96, width=192
     )
     return root
 

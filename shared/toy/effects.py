@@ -5,7 +5,7 @@ import functools
 import cv2
 import numpy as np
 
-from shared.toy.parts import PARTS
+from shared.toy.palettes import PARTS
 from shared.toy.scene import Raster, Scene
 from shared.toy.style import Style
 from shared.toy.textures import SIZE, power_noise, sensor_noise

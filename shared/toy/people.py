@@ -1,11 +1,74 @@
-"""Pedestrians and riders, in metres."""
+"""Pedestrians, riders, bicycles and motorcycles, in metres."""
 
 import math
 
 from shared.toy.draws import Draws
 from shared.toy.scene import Scene
-from shared.toy.two_wheelers import Slanted, bicycle, motorcycle
-from shared.toy.vehicles import CIRCLE, Outline, flat_shadow
+from shared.toy.vehicles import CIRCLE, Outline, box, flat_shadow
+
+
+def _rod(a: tuple[float, float], b: tuple[float, float], thickness: float) -> Outline:
+    """A bar between two points."""
+    length = math.hypot(b[0] - a[0], b[1] - a[1])
+    u = -(b[1] - a[1]) / length * thickness / 2
+    v = (b[0] - a[0]) / length * thickness / 2
+    return [(a[0] + u, a[1] + v), (b[0] + u, b[1] + v), (b[0] - u, b[1] - v), (a[0] - u, a[1] - v)]
+
+
+class Slanted:
+    """Draws in a vertical plane through (x, 0, z) that is turned by `angle` from the picture."""
+
+    def __init__(self, scene: Scene, x: float, z: float, angle: float) -> None:
+        self.scene = scene
+        self.origin = (x, z)
+        self.direction = (math.cos(angle), abs(math.sin(angle)))
+
+    def draw(self, part: str, outline: Outline, detail: bool = False, shade: float = 1.0) -> None:
+        (x, z), (c, s) = self.origin, self.direction
+        # One depth for the whole thin shape keeps its textures simple; positions stay exact.
+        points = [(x + a * c, v, z + a * s) for a, v in outline]
+        self.scene.face(part, points, shade=shade, detail=detail)
+
+
+def bicycle(plane: Slanted, *, fine: bool) -> None:
+    """A bicycle 1.7 m long; the caller has begun the object."""
+    radius = 0.35
+    hubs = ((-0.54, radius), (0.54, radius))
+    frame = [(-0.54, radius), (-0.1, 0.3), (0.38, 0.82), (-0.2, 0.82)]
+    for hub in hubs:
+        plane.draw("tyre", [(hub[0] + radius * c, hub[1] + radius * s) for c, s in CIRCLE])
+        inner = radius - 0.07
+        disc = [(hub[0] + inner * c, hub[1] + inner * s) for c, s in CIRCLE]
+        plane.draw("bike wheel", disc, detail=True)
+    plane.draw("bike wheel", frame)
+    bars = [((-0.54, 0.35), (-0.1, 0.3)), ((-0.1, 0.3), (0.38, 0.8)), ((-0.2, 0.84), (0.38, 0.8))]
+    bars += [
+        ((-0.24, 0.92), (-0.1, 0.3)),
+        ((0.36, 0.98), (0.54, 0.35)),
+        ((-0.54, 0.35), (-0.2, 0.82)),
+    ]
+    for a, b in bars if fine else bars[1:5]:
+        plane.draw("bike frame", _rod(a, b, 0.075))
+    plane.draw("saddle", box(-0.36, 0.9, -0.1, 0.99))
+    plane.draw("saddle", _rod((0.26, 1.04), (0.46, 1.0), 0.08))
+
+
+def motorcycle(plane: Slanted, *, fine: bool) -> None:
+    """A motorcycle or scooter 2.1 m long; the caller has begun the object."""
+    r = 0.32
+    for hub in (-0.7, 0.7):
+        plane.draw("tyre", [(hub + r * c, r + r * s) for c, s in CIRCLE])
+        if fine:
+            plane.draw(
+                "rim", [(hub + 0.5 * r * c, r + 0.5 * r * s) for c, s in CIRCLE], detail=True
+            )
+    plane.draw("moto dark", [(-0.6, 0.35), (0.5, 0.25), (0.5, 0.7), (-0.5, 0.75)])
+    plane.draw("moto body", [(-0.95, 0.72), (-0.3, 0.62), (0.3, 0.55), (0.55, 0.9), (0.2, 1.0)])
+    plane.draw("saddle", [(-0.9, 0.78), (0.05, 0.76), (0.0, 0.88), (-0.85, 0.9)])
+    plane.draw("moto dark", _rod((0.7, 0.32), (0.42, 1.08), 0.13))
+    plane.draw("moto dark", _rod((0.3, 1.12), (0.52, 1.05), 0.1))
+    if fine:
+        plane.draw("head light", box(0.52, 0.86, 0.64, 1.0), detail=False)
 
 
 def _oval(x: float, y: float, half_width: float, half_height: float) -> Outline:
@@ -49,13 +112,20 @@ def person(scene: Scene, draws: Draws, x: float, z: float, *, instance: bool = T
     draw("hair", [(-0.06 * h, 0.9 * h), (-0.06 * h, h), (0.06 * h, h), (0.055 * h, 0.94 * h)])
 
 
-def cyclist(scene: Scene, draws: Draws, x: float, z: float, *, motor: bool = False) -> None:
-    """A rider on a bicycle or a motorcycle: two instances."""
-    angle = draws.between(0.2, 1.15)
+def _two_wheeler(
+    scene: Scene, draws: Draws, x: float, z: float, angle: float, height: float, motor: bool
+) -> Slanted:
+    """Begins and draws a machine, turned either way; returns the plane that it stands in."""
     plane = Slanted(scene, x, z, angle if draws.chance(0.5) else math.pi - angle)
     scene.begin("motorcycle" if motor else "bicycle", z)
-    flat_shadow(scene, x, z, 0.4, 1.6)
+    flat_shadow(scene, x, z, 0.4, height)
     (motorcycle if motor else bicycle)(plane, fine=z < 30.0)
+    return plane
+
+
+def cyclist(scene: Scene, draws: Draws, x: float, z: float, *, motor: bool = False) -> None:
+    """A rider on a bicycle or a motorcycle: two instances."""
+    plane = _two_wheeler(scene, draws, x, z, draws.between(0.2, 1.15), 1.6, motor)
     scene.begin("rider", z)
     seat = 0.9 if motor else 1.0
     plane.draw(
@@ -83,8 +153,4 @@ def cyclist(scene: Scene, draws: Draws, x: float, z: float, *, motor: bool = Fal
 
 
 def parked_two_wheeler(scene: Scene, draws: Draws, x: float, z: float, *, motor: bool) -> None:
-    angle = draws.between(0.0, 1.0)
-    plane = Slanted(scene, x, z, angle if draws.chance(0.5) else math.pi - angle)
-    scene.begin("motorcycle" if motor else "bicycle", z)
-    flat_shadow(scene, x, z, 0.4, 1.0)
-    (motorcycle if motor else bicycle)(plane, fine=z < 30.0)
+    _two_wheeler(scene, draws, x, z, draws.between(0.0, 1.0), 1.0, motor)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from shared.toy.palettes import PALETTES
-from shared.toy.parts import PARTS
+from shared.toy.palettes import PALETTES, PARTS
 from shared.toy.style import LEAVES, Style, colour_matrix, materials, second_colours
 from shared.toy.textures import PHOTO_KINDS
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from shared.toy.draws import Draws
 from shared.toy.frame import THINGS, ToyObject
-from shared.toy.parts import PART_INDEX
+from shared.toy.palettes import PART_INDEX
 
 Points = Sequence[tuple[float, float, float]]
 

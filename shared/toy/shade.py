@@ -5,8 +5,7 @@ import functools
 import cv2
 import numpy as np
 
-from shared.toy.palettes import CHOICES
-from shared.toy.parts import PART_INDEX, PARTS
+from shared.toy.palettes import CHOICES, PART_INDEX, PARTS
 from shared.toy.scene import GROUND, LONG_SHADOW, Raster, Scene
 from shared.toy.style import Style
 from shared.toy.textures import LEVELS, SIZE, bank, light_field

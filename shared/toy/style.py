@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.toy.parts import PART_INDEX, PARTS
+from shared.toy.palettes import PART_INDEX, PARTS
 
 LEAVES = ("crown", "crown light", "crown dark", "hedge", "far crown")
 

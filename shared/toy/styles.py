@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shared.toy.palettes import CHOICES, PALETTES
-from shared.toy.parts import PART_INDEX, PARTS
+from shared.toy.palettes import CHOICES, PALETTES, PART_INDEX, PARTS
 from shared.toy.photo_styles import dusk, real
 from shared.toy.style import LEAVES, Style, colour_matrix, materials, second_colours
 from shared.toy.textures import ABSTRACT_KINDS

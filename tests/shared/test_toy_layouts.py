@@ -18,7 +18,7 @@ from shared.catalog import load_segmentation
 from shared.images import read_image, read_labels
 from shared.label_maps import CITYSCAPES_19, ID_TABLES, lookup_table
 from shared.toy import DOMAINS, ToyFrame, ToyObject, render
-from shared.toy.layouts import LAYOUTS, make_toy
+from shared.toy.layouts import LAYOUTS
 from shared.toy.layouts.base import Frame
 from shared.toy.layouts.cityscapes import polygons
 from shared.toy.layouts.detection import annotation
@@ -30,12 +30,9 @@ SIZE = {"height": HEIGHT, "width": WIDTH}
 SMALL = {"count": 3, "val_count": 2, "workers": 1, "progress": False, **SIZE}
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """All layouts, three training and two test frames each."""
-    folder = tmp_path_factory.mktemp("data")
-    make_toy(folder, list(LAYOUTS), **SMALL)
-    return folder
+@pytest.fixture
+def root(all_toys) -> Path:
+    return all_toys
 
 
 def frames_of(name: str) -> list[Frame]:

@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.images import read_image
 from shared.toy.layouts import LAYOUTS, make_toy
 
-SCRIPT = Path(__file__).parents[1] / "datasets" / "make_toy.py"
+SCRIPT = Path(__file__).parents[2] / "datasets" / "make_toy.py"
 HEIGHT, WIDTH = 96, 192
 SMALL = {
     "count": 3,
@@ -29,12 +29,9 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """All layouts, three training and two test frames each."""
-    folder = tmp_path_factory.mktemp("data")
-    make_toy(folder, list(LAYOUTS), **SMALL)
-    return folder
+@pytest.fixture
+def root(all_toys) -> Path:
+    return all_toys
 
 
 def content(root: Path) -> dict[str, bytes]:
