@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from shared.catalog import DetectionRecord, read_instance_ids
-from shared.dataset_check.annotations import (
-    Annotated,
-    Box,
-    annotation_file,
-    read_annotation,
-)
+from shared.catalog.annotation_files import AnnotationFile, thing
+from shared.catalog.kitti import parse_kitti_label
+from shared.catalog.voc_xml import parse_voc_xml
 from shared.dataset_check.findings import Finding, Severity
 from shared.dataset_check.pixels import check_image
 from shared.errors import UserError
@@ -47,6 +44,16 @@ class BoxReport:
     source: Path | None = None
 
 
+def annotation_file(image: Path) -> Path | None:
+    """Where the VOC or KITTI annotation of `image` is or should be; None in other trees."""
+    tree = image.parent.parent
+    if image.parent.name == "JPEGImages":
+        return tree / "Annotations" / f"{image.stem}.xml"
+    if image.parent.name == "image_2":
+        return tree / "label_2" / f"{image.stem}.txt"
+    return None
+
+
 def check_boxes(job: BoxJob) -> BoxReport:
     """Decodes a frame's image and compares its annotations with it."""
     name, record = job.dataset, job.record
@@ -56,11 +63,12 @@ def check_boxes(job: BoxJob) -> BoxReport:
         if record is None or record.annotations is None:
             return BoxReport(tuple(findings), size)
         source = job.image
-        boxes = tuple(Box(a.category, a.box) for a in record.annotations)
-        annotated = Annotated(boxes, (record.height, record.width))
+        things = tuple(thing(a.category, a.box) for a in record.annotations)
+        annotated = AnnotationFile(things, (record.height, record.width))
     else:
         try:
-            annotated = read_annotation(source)
+            parse = parse_voc_xml if source.suffix == ".xml" else parse_kitti_label
+            annotated = parse(source)
         except UserError as error:
             findings.append(Finding(Severity.ERROR, name, str(error)))
             return BoxReport(tuple(findings), size)
@@ -71,18 +79,17 @@ def check_boxes(job: BoxJob) -> BoxReport:
         ]
     if record is not None and record.instances is not None:
         findings += _check_instances(name, record, size)
-    return BoxReport(tuple(findings), size, Counter(b.name for b in annotated.boxes), source)
+    return BoxReport(tuple(findings), size, Counter(name for name, *_ in annotated.things), source)
 
 
-def _compare(annotated: Annotated, size: tuple[int, int]) -> Iterator[tuple[Severity, str]]:
+def _compare(annotated: AnnotationFile, size: tuple[int, int]) -> Iterator[tuple[Severity, str]]:
     height, width = size
     if annotated.size not in (None, size):
         claimed = f"{annotated.size[1]}×{annotated.size[0]}"
         yield Severity.ERROR, f"says that the image is {claimed}, it is {width}×{height}"
-    for box in annotated.boxes:
-        x1, y1, x2, y2 = box.edges
-        shown = f"{box.name} [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
-        if not np.isfinite(box.edges).all():
+    for name, x1, y1, x2, y2, *_ in annotated.things:
+        shown = f"{name} [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
+        if not np.isfinite((x1, y1, x2, y2)).all():
             yield Severity.ERROR, f"box {shown} is not finite"
         elif x2 <= x1 or y2 <= y1:
             yield Severity.WARNING, f"box {shown} is empty: left out"

@@ -30,7 +30,7 @@ def evaluated_space(dataset: str) -> LabelSpace:
 
 def check_files(name: str, dataset: SegmentationDataset) -> Iterator[Finding]:
     """Counts, and files that the loader leaves out. Opens no file."""
-    expected = SEGMENTATION_FRAMES.get((dataset.dataset, dataset.split))
+    expected = SEGMENTATION_FRAMES.get((dataset.id_table, dataset.split))
     if expected is not None and len(dataset.records) != expected:
         message = f"{len(dataset.records)} frames, {expected} were published"
         yield Finding(Severity.WARNING, name, message)
@@ -43,7 +43,7 @@ def check_files(name: str, dataset: SegmentationDataset) -> Iterator[Finding]:
     sides += [("label", "image", labels, (".png",))] if labels else []
     for kind, other, used, suffixes in sides:
         for path in _left_out(dataset, used, suffixes):
-            if dataset.dataset == "gta5" and path.stem in GTA5_INVALID:
+            if dataset.id_table == "gta5" and path.stem in GTA5_INVALID:
                 message = f"{kind} of a frame known to be broken: left out"
                 yield Finding(Severity.INFO, name, message, path)
             else:
@@ -55,7 +55,7 @@ def _left_out(
 ) -> list[Path]:
     """Files beside those that are used, named alike, that no record holds."""
     folders = {path.parent for path in used}
-    if dataset.dataset == "cityscapes":
+    if dataset.id_table == "cityscapes":
         # A city of which nothing is used is found beside the others.
         splits = {folder.parent for folder in folders}
         folders = {city for split in splits for city in split.iterdir() if city.is_dir()}
@@ -85,7 +85,7 @@ def check_reports(
     yield from size_line(name, [report.size for report in reports if report.size is not None])
     counted = [report for report in reports if report.histogram is not None]
     if counted:
-        yield from _check_ids(name, dataset.dataset, counted)
+        yield from _check_ids(name, dataset.id_table, counted)
 
 
 def size_line(name: str, sizes: Sequence[tuple[int, int]]) -> Iterator[Finding]:
