@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from cityscapesscripts.helpers import labels as cityscapes
 from numpy.typing import ArrayLike
 
 from shared.errors import UserError
@@ -15,72 +16,19 @@ from shared.registry import Registry
 
 IGNORE = 255
 
-# In train-id order.
-_CITYSCAPES_COLORS = {
-    "road": (128, 64, 128),
-    "sidewalk": (244, 35, 232),
-    "building": (70, 70, 70),
-    "wall": (102, 102, 156),
-    "fence": (190, 153, 153),
-    "pole": (153, 153, 153),
-    "traffic light": (250, 170, 30),
-    "traffic sign": (220, 220, 0),
-    "vegetation": (107, 142, 35),
-    "terrain": (152, 251, 152),
-    "sky": (70, 130, 180),
-    "person": (220, 20, 60),
-    "rider": (255, 0, 0),
-    "car": (0, 0, 142),
-    "truck": (0, 0, 70),
-    "bus": (0, 60, 100),
-    "train": (0, 80, 100),
-    "motorcycle": (0, 0, 230),
-    "bicycle": (119, 11, 32),
-}
+_BY_TRAIN_ID = sorted(
+    (label for label in cityscapes.labels if label.trainId not in (-1, IGNORE)),
+    key=lambda label: label.trainId,
+)
+_CITYSCAPES_COLORS = {label.name: label.color for label in _BY_TRAIN_ID}
 CITYSCAPES_19 = tuple(_CITYSCAPES_COLORS)
 # SYNTHIA holds no pixel of terrain, truck and train; most papers that start from it also report a
 # mean without wall, fence and pole.
 CITYSCAPES_16 = tuple(c for c in CITYSCAPES_19 if c not in {"terrain", "truck", "train"})
 CITYSCAPES_13 = tuple(c for c in CITYSCAPES_16 if c not in {"wall", "fence", "pole"})
 
-# cityscapesScripts, helpers/labels.py. The licence plate's id, -1, is 255 in an 8-bit file.
-_CITYSCAPES = {
-    0: "unlabeled",
-    1: "ego vehicle",
-    2: "rectification border",
-    3: "out of roi",
-    4: "static",
-    5: "dynamic",
-    6: "ground",
-    7: "road",
-    8: "sidewalk",
-    9: "parking",
-    10: "rail track",
-    11: "building",
-    12: "wall",
-    13: "fence",
-    14: "guard rail",
-    15: "bridge",
-    16: "tunnel",
-    17: "pole",
-    18: "polegroup",
-    19: "traffic light",
-    20: "traffic sign",
-    21: "vegetation",
-    22: "terrain",
-    23: "sky",
-    24: "person",
-    25: "rider",
-    26: "car",
-    27: "truck",
-    28: "bus",
-    29: "caravan",
-    30: "trailer",
-    31: "train",
-    32: "motorcycle",
-    33: "bicycle",
-    255: "license plate",
-}
+# The license plate's id, -1, is 255 in an 8-bit file.
+_CITYSCAPES = {label.id % 256: label.name for label in cityscapes.labels}
 _GTA5 = {i: name for i, name in _CITYSCAPES.items() if i != IGNORE} | {34: "license plate"}
 _SYNTHIA = {
     0: "void",

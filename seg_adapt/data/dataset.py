@@ -108,7 +108,7 @@ class SlotDataset(Dataset):
                 f" ({len(unlabelled)} of {len(self.records)} images)"
             )
         self.dataset = replace(dataset, records=self.records)
-        self.table = lookup_table(dataset.dataset, space) if domain is Domain.SOURCE else None
+        self.table = lookup_table(dataset.id_table, space) if domain is Domain.SOURCE else None
         self.transform = transform
         self.domain = domain
         self.seed = seed

@@ -49,7 +49,7 @@ def evaluate(
         predictions: folder of one PNG per image: label ids where the space has them (what the
             official script reads), train ids otherwise.
     """
-    table = lookup_table(dataset.dataset, space)
+    table = lookup_table(dataset.id_table, space)
     matrix = ConfusionMatrix(space.num_classes)
     records = dataset.records[distributed.rank() :: distributed.world_size()]
     with evaluating(method):

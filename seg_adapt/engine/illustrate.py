@@ -107,7 +107,7 @@ class Album:
     def _panels(self, method: Method, columns: dict[str, Path]) -> dict[str, np.ndarray]:
         """Panels input | truth | what the method shows | predictions…, over the test images."""
         test, space = self.test, self.space
-        table = lookup_table(test.dataset, space)
+        table = lookup_table(test.id_table, space)
         written = np.arange(256, dtype=np.uint8)
         if space.label_ids is not None:
             written = lookup_table("cityscapes", space)

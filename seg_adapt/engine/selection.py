@@ -73,7 +73,7 @@ class StylisedImages(Dataset):
         self.num_classes = space.num_classes
         self.resize = resize
         self.interpolation = interpolation
-        self.table = lookup_table(held_out.dataset, space)
+        self.table = lookup_table(held_out.id_table, space)
         generator = np.random.default_rng([seed, 3])
         draws = generator.integers(len(target.records), size=len(held_out.records))
         self.styles = [target.records[draw].image for draw in draws]

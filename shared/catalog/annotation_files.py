@@ -9,6 +9,7 @@ times as long), `FIELDS` values each: category (None: any class), x1, y1, x2, y2
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,19 @@ THREADS = 16
 FIELDS = 8
 # In the cache's keys: raised whenever a reader gives other rows for the same files.
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """The content of one VOC or KITTI file, faults included: no box is clipped or dropped.
+
+    Attributes:
+        things: with the class names of the file.
+        size: (height, width) that the file claims, None where it claims none.
+    """
+
+    things: tuple[Thing, ...]
+    size: tuple[int, int] | None = None
 
 
 def thing(

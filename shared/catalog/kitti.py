@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shared.catalog.annotation_files import (
+    AnnotationFile,
     Row,
     annotations_of,
     choose_classes,
@@ -38,8 +39,8 @@ DONT_CARE = "DontCare"
 FIELDS = 15
 
 
-def read_kitti_label(path: Path, image: Path) -> Row:
-    """One label file; the size comes from the image's header."""
+def parse_kitti_label(path: Path) -> AnnotationFile:
+    """One label file; UserError where it cannot be read or a line is not in KITTI's format."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
@@ -58,10 +59,14 @@ def read_kitti_label(path: Path, image: Path) -> Row:
                 f"{path}, line {number}: got '{line[:80]}', expected {FIELDS} fields of KITTI's "
                 "object labels (type, 3 numbers, x1 y1 x2 y2, 7 numbers)"
             ) from None
-        if fields[0] == DONT_CARE:
-            things.append(thing(None, box, crowd=True))
-        else:
-            things.append(thing(KITTI_CLASSES.get(fields[0], fields[0]), box))
+        things.append(thing(fields[0], box, crowd=fields[0] == DONT_CARE))
+    return AnnotationFile(tuple(things))
+
+
+def read_kitti_label(path: Path, image: Path) -> Row:
+    """One label file with our class names; the size comes from the image's header."""
+    names = {**KITTI_CLASSES, DONT_CARE: None}
+    things = [(names.get(kind, kind), *rest) for kind, *rest in parse_kitti_label(path).things]
     return row(*image_size(image), things)
 
 

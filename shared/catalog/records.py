@@ -19,7 +19,7 @@ class SegmentationDataset:
     """The frames of a data set, sorted by name.
 
     Attributes:
-        dataset: its id table, or the name of one (`shared.label_maps.ID_TABLES`).
+        id_table: raw id → class name, or the name of such a table (`shared.label_maps.ID_TABLES`).
         encoding: how its label files hold the ids (`shared.images.read_labels`).
         label_folder: where its labels are, or would be.
         official_root: the Cityscapes tree whose `gtFine/val` the official script reads; None where
@@ -28,7 +28,7 @@ class SegmentationDataset:
 
     name: str
     records: tuple[SegmentationRecord, ...]
-    dataset: str | Mapping[int, str]
+    id_table: str | Mapping[int, str]
     encoding: str
     split: str
     label_folder: Path

@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from shared.catalog.annotation_files import (
+    AnnotationFile,
     Row,
     Thing,
     annotations_of,
@@ -58,21 +59,27 @@ class VOCPart:
     mend: str = ""
 
 
-def read_voc_xml(path: Path, image: Path) -> Row:
-    """One annotation file; the size is the XML's, or the image header's where the XML has none."""
+def parse_voc_xml(path: Path) -> AnnotationFile:
+    """One annotation file; UserError where it cannot be read or a name or number is missing."""
     try:
         root = ElementTree.fromstring(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path} is no well-formed XML ({error}); unpack it again") from None
-    things = [
+    things = tuple(
         _thing(entry, f"{path}: object {i}") for i, entry in enumerate(root.findall("object"))
-    ]
+    )
     height, width = (root.findtext(f"size/{edge}", "").strip() for edge in ("height", "width"))
     if height.isdecimal() and width.isdecimal() and int(height) > 0 and int(width) > 0:
-        return row(int(height), int(width), things)
-    return row(*image_size(image), things)
+        return AnnotationFile(things, (int(height), int(width)))
+    return AnnotationFile(things)
+
+
+def read_voc_xml(path: Path, image: Path) -> Row:
+    """One annotation file; the size is the XML's, or the image header's where the XML has none."""
+    content = parse_voc_xml(path)
+    return row(*(content.size or image_size(image)), content.things)
 
 
 def _thing(entry: ElementTree.Element, where: str) -> Thing:
@@ -163,12 +170,17 @@ def _listed(place: Place, part: VOCPart, folder: Path) -> list[str]:
         if not path.is_file():
             mend = f"{part.mend}; " if part.mend else ""
             raise MissingFileError(f"data set '{place.name}': no list {path}; {mend}{place.mend}")
-        for line in path.read_text(errors="replace").splitlines():
-            # A second column, where there is one, is the flag of a class.
-            stems.update(dict.fromkeys(map(_stem, line.split()[:1])))
+        stems.update(dict.fromkeys(read_list(path)))
     if not stems:
         raise UserError(f"data set '{place.name}': {folder / part.lists[0]}.txt is empty")
     return list(stems)
+
+
+def read_list(path: Path) -> list[str]:
+    """The ids in a list of frames."""
+    # A second column, where there is one, is the flag of a class.
+    lines = path.read_text(errors="replace").splitlines()
+    return [_stem(token) for line in lines for token in line.split()[:1]]
 
 
 def _stem(token: str) -> str:
@@ -194,10 +206,7 @@ def _refuse_mixed_up_sim10k(place: Place, tree: str) -> None:
 
 
 _clipart = partial(
-    VOCPart,
-    "clipart",
-    mend="train.txt and test.txt ship with Clipart1k: unpack it again (the list of all images, "
-    "which does not ship, is not needed here; datasets/prepare_clipart.py writes it)",
+    VOCPart, "clipart", mend="train.txt and test.txt ship with Clipart1k: unpack it again"
 )
 _VOC2007, _VOC2012 = VOCPart("VOC2007", ("trainval",)), VOCPart("VOC2012", ("trainval",))
 _WATERCOLOR = {"known": WATERCOLOR_CLASSES, "default": WATERCOLOR_CLASSES}

@@ -18,7 +18,7 @@ from shared.catalog import (
     load_segmentation,
 )
 from shared.dataset_check import detection, segmentation
-from shared.dataset_check.boxes import BoxJob, check_boxes
+from shared.dataset_check.detection import BoxJob, check_boxes
 from shared.dataset_check.findings import Finding, Severity
 from shared.dataset_check.pixels import FrameJob, check_frame
 from shared.dataset_check.trees import (

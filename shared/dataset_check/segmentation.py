@@ -14,8 +14,18 @@ from shared.catalog import (
 )
 from shared.dataset_check.findings import Finding, Severity
 from shared.dataset_check.pixels import FrameReport
-from shared.dataset_check.published import SEGMENTATION_FRAMES
 from shared.label_maps import ID_TABLES, IGNORE, LabelSpace, label_space
+
+# How many frames the authors published; `datasets/README.md` names the sources:
+# (data set, split) → frames.
+SEGMENTATION_FRAMES = {
+    ("gta5", "train"): 24_966 - len(GTA5_INVALID),
+    ("synthia", "train"): 9_400,
+    ("cityscapes", "train"): 2_975,
+    ("cityscapes", "val"): 500,
+    ("bdd100k", "train"): 7_000,
+    ("bdd100k", "val"): 1_000,
+}
 
 # A histogram names no more files than these.
 _EXAMPLES = 3
@@ -30,7 +40,7 @@ def evaluated_space(dataset: str) -> LabelSpace:
 
 def check_files(name: str, dataset: SegmentationDataset) -> Iterator[Finding]:
     """Counts, and files that the loader leaves out. Opens no file."""
-    expected = SEGMENTATION_FRAMES.get((dataset.dataset, dataset.split))
+    expected = SEGMENTATION_FRAMES.get((dataset.id_table, dataset.split))
     if expected is not None and len(dataset.records) != expected:
         message = f"{len(dataset.records)} frames, {expected} were published"
         yield Finding(Severity.WARNING, name, message)
@@ -43,7 +53,7 @@ def check_files(name: str, dataset: SegmentationDataset) -> Iterator[Finding]:
     sides += [("label", "image", labels, (".png",))] if labels else []
     for kind, other, used, suffixes in sides:
         for path in _left_out(dataset, used, suffixes):
-            if dataset.dataset == "gta5" and path.stem in GTA5_INVALID:
+            if dataset.id_table == "gta5" and path.stem in GTA5_INVALID:
                 message = f"{kind} of a frame known to be broken: left out"
                 yield Finding(Severity.INFO, name, message, path)
             else:
@@ -55,7 +65,7 @@ def _left_out(
 ) -> list[Path]:
     """Files beside those that are used, named alike, that no record holds."""
     folders = {path.parent for path in used}
-    if dataset.dataset == "cityscapes":
+    if dataset.id_table == "cityscapes":
         # A city of which nothing is used is found beside the others.
         splits = {folder.parent for folder in folders}
         folders = {city for split in splits for city in split.iterdir() if city.is_dir()}
@@ -85,7 +95,7 @@ def check_reports(
     yield from size_line(name, [report.size for report in reports if report.size is not None])
     counted = [report for report in reports if report.histogram is not None]
     if counted:
-        yield from _check_ids(name, dataset.dataset, counted)
+        yield from _check_ids(name, dataset.id_table, counted)
 
 
 def size_line(name: str, sizes: Sequence[tuple[int, int]]) -> Iterator[Finding]:

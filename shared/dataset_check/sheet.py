@@ -61,9 +61,9 @@ def _draw_labels(dataset: SegmentationDataset, record: SegmentationRecord) -> np
     image = to_array(read_image(record.image))
     if record.label is None:
         return image
-    space = evaluated_space(dataset.dataset)
+    space = evaluated_space(dataset.id_table)
     raw = read_labels(record.label, dataset.encoding).numpy()
-    labels = lookup_table(dataset.dataset, space)[raw]
+    labels = lookup_table(dataset.id_table, space)[raw]
     return overlay(image, encode_colors(labels, space), _ALPHA, labels == IGNORE)
 
 

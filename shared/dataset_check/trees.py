@@ -13,7 +13,7 @@ from shared.catalog import (
 )
 from shared.catalog.detection import DEFAULT_BETA
 from shared.catalog.kitti import DONT_CARE
-from shared.catalog.voc_xml import VOC_DATASETS
+from shared.catalog.voc_xml import VOC_DATASETS, read_list, tree_folders
 from shared.dataset_check.findings import Finding, Severity
 
 _FOG = "_leftImg8bit_foggy_beta_"
@@ -38,12 +38,7 @@ class Tree:
         found = {}
         for path in self.lists:
             if path.is_file():
-                for line in path.read_text(errors="replace").splitlines():
-                    # Some copies of the lists name files instead of ids.
-                    for token in line.split()[:1]:
-                        name = Path(token)
-                        known = name.suffix.lower() in (*IMAGE_SUFFIXES, ".xml")
-                        found[name.stem if known else token] = path
+                found.update(dict.fromkeys(read_list(path), path))
         return found
 
     def frames(self) -> list[Path]:
@@ -62,9 +57,9 @@ def trees(name: str, root: Path) -> tuple[Tree, ...]:
         return (Tree(folder / "image_2", folder / "label_2", ".txt", ()),)
     found = []
     for part in VOC_DATASETS[real]["parts"] if real in VOC_DATASETS else ():
-        folder = base / part.tree
-        if not folder.is_dir() and (base / "VOCdevkit" / part.tree).is_dir():
-            folder = base / "VOCdevkit" / part.tree
+        folders = [base / tree for tree in tree_folders(part.tree)]
+        # As the loader does: the first that holds images.
+        folder = next((f for f in folders if (f / "JPEGImages").is_dir()), folders[0])
         lists = tuple(folder / f"ImageSets/Main/{which}.txt" for which in part.lists)
         found.append(Tree(folder / "JPEGImages", folder / "Annotations", ".xml", lists))
     return tuple(found)
@@ -94,8 +89,6 @@ def check_tree(name: str, root: Path) -> Iterator[Finding]:
     for tree in trees(name, root):
         if tree.images.is_dir():
             yield from _check_pairs(name, tree)
-    if name.removeprefix("toy_") == "clipart_traintest":
-        yield from _check_clipart(name, _base(name, root) / "clipart/ImageSets/Main")
     if is_foggy(name):
         yield from _check_foggy(name, root)
 
@@ -156,16 +149,6 @@ def _check_pairs(name: str, tree: Tree) -> Iterator[Finding]:
     for stem in () if tree.lists else sorted(annotations.keys() - images.keys()):
         message = "annotation without image: left out"
         yield Finding(Severity.WARNING, name, message, annotations[stem])
-
-
-def _check_clipart(name: str, lists: Path) -> Iterator[Finding]:
-    path = lists / "traintest.txt"
-    if lists.is_dir() and not path.is_file():
-        message = (
-            "does not ship; the lists train and test are read instead; for tools that want one "
-            "list of all images, make it with: python datasets/prepare_clipart.py"
-        )
-        yield Finding(Severity.INFO, name, message, path)
 
 
 def _check_foggy(name: str, root: Path) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The description file of a user's own segmentation data; docs/own_data.md explains its keys."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,6 @@ from shared.images import ENCODINGS
 from shared.label_maps import ID_TABLES, IGNORE
 from shared.own_data.documents import read_document
 from shared.registry import nearest
-
-KEYS = (
-    "name",
-    "images",
-    "labels",
-    "image_suffix",
-    "label_suffix",
-    "ids",
-    "classes",
-    "colors",
-    "encoding",
-)
 
 
 @dataclass(frozen=True)
@@ -45,20 +33,18 @@ class Description:
     labels: Path | None
     image_suffix: str | None
     label_suffix: str
-    encoding: str
     ids: str | Mapping[int, str] | None
     classes: tuple[str, ...] | None
     colors: tuple[tuple[int, int, int], ...] | None
+    encoding: str
+
+
+KEYS = tuple(field.name for field in fields(Description) if field.name != "path")
 
 
 def read_description(path: Path) -> Description:
     """Raises UserError or MissingFileError, in one line, for whatever is wrong with the file."""
-    document = read_document(path)
-    for key in document:
-        if key not in KEYS:
-            raise UserError(
-                f"{path}: unknown key '{key}': {nearest(str(key), KEYS)}known: {', '.join(KEYS)}"
-            )
+    document = read_document(path, KEYS)
     classes = _classes(path, document)
     ids = _ids(path, document, classes)
     labels = _folder(path, document, "labels")

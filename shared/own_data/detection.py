@@ -57,12 +57,7 @@ def resolve_detection(
 
 
 def _described(path: Path, labelled: bool, classes: Sequence[str] | None) -> DetectionDataset:
-    document = read_document(path)
-    for key in document:
-        if key not in KEYS:
-            raise UserError(
-                f"{path}: unknown key '{key}': {nearest(str(key), KEYS)}known: {', '.join(KEYS)}"
-            )
+    document = read_document(path, KEYS)
     for key, value in document.items():
         if not isinstance(value, str) or not value:
             raise UserError(f"{path}: '{key}' is {value!r}, expected text")

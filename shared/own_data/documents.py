@@ -1,13 +1,14 @@
 """YAML and JSON files as dictionaries; every fault is one line that names the file."""
 
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from shared.errors import MissingFileError, UserError
+from shared.registry import nearest
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -48,12 +49,15 @@ def is_document(name: str | Path) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def read_document(path: Path) -> dict[Any, Any]:
+def read_document(path: Path, keys: Sequence[str] | None = None) -> dict[Any, Any]:
     """The mapping that a YAML or JSON file holds.
+
+    Args:
+        keys: those that it may have; None: any.
 
     Raises:
         MissingFileError: no such file.
-        UserError: not readable, not a mapping, or one key twice.
+        UserError: not readable, not a mapping, an unknown key, or one key twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,4 +84,9 @@ def read_document(path: Path) -> dict[Any, Any]:
             f"{path} holds a {type(document).__name__}, expected 'key: value' lines; "
             "see docs/own_data.md"
         )
+    for key in document if keys is not None else ():
+        if key not in keys:
+            raise UserError(
+                f"{path}: unknown key '{key}': {nearest(str(key), keys)}known: {', '.join(keys)}"
+            )
     return document

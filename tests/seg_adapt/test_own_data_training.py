@@ -236,7 +236,7 @@ def test_own_ids_map_as_a_published_table_does(here, toy_root):
     )
     assert own.records == published.records
     space = label_space("cityscapes19")
-    tables = [lookup_table(d.dataset, space) for d in (own, published)]
+    tables = [lookup_table(d.id_table, space) for d in (own, published)]
     np.testing.assert_array_equal(*tables)
 
 

@@ -54,7 +54,7 @@ def test_hold_out_divides_the_source(toy_root):
     assert hold_out(source, 2, seed=0) == (train, held_out)
     chosen = {tuple(r.name for r in hold_out(source, 2, seed)[1].records) for seed in range(8)}
     assert len(chosen) > 1
-    assert (train.encoding, train.dataset) == (source.encoding, source.dataset)
+    assert (train.encoding, train.id_table) == (source.encoding, source.id_table)
 
 
 @pytest.mark.parametrize("count", [0, 6, 500])

@@ -66,7 +66,7 @@ def test_every_name_loads_complete_sorted_and_unique(root):
         assert names == sorted(set(names))
         assert names
         assert dataset.name == name
-        assert dataset.dataset in ID_TABLES
+        assert dataset.id_table in ID_TABLES
         assert dataset.encoding in ENCODINGS
         for record in dataset.records:
             assert record.image.is_file()

@@ -89,7 +89,7 @@ def test_a_folder_is_an_unlabelled_target(tmp_path, monkeypatch):
     dataset = resolve(tmp_path / "frames")
     assert (dataset.name, [r.name for r in dataset.records]) == ("frames", ["2", "a/1"])
     assert all(r.label is None for r in dataset.records)
-    assert (lookup_table(dataset.dataset, CITY) == IGNORE).all()
+    assert (lookup_table(dataset.id_table, CITY) == IGNORE).all()
     monkeypatch.chdir(tmp_path / "frames")
     assert resolve(".").name == "frames"
     text = message(UserError, resolve, tmp_path / "frames", labelled=True)
@@ -105,7 +105,7 @@ def test_a_description_pairs_images_and_labels_and_maps_their_ids(city, caplog):
     record = dataset.records[1]
     assert record.image.name == "1.jpg" and record.label.name == "1_label.png"
     raw = read_labels(record.label, dataset.encoding)
-    train_ids = remap(raw, lookup_table(dataset.dataset, CITY)).numpy()
+    train_ids = remap(raw, lookup_table(dataset.id_table, CITY)).numpy()
     road, sidewalk, car = (CITYSCAPES_19.index(c) for c in ("road", "sidewalk", "car"))
     # 9 is not listed, neither is 255.
     expected = np.resize(np.array([road, sidewalk, car, IGNORE, IGNORE], np.uint8), (6, 8))
@@ -132,7 +132,7 @@ def test_image_suffix_chooses_and_names(tmp_path):
     path = describe(tmp_path, images="x", labels="y", ids="cityscapes", **keys)
     dataset = resolve(path, space=label_space("cityscapes16"), labelled=True)
     assert [(r.name, r.image.name) for r in dataset.records] == [("a", "a_leftImg8bit.png")]
-    assert dataset.dataset == "cityscapes" and dataset.name == "set"
+    assert dataset.id_table == "cityscapes" and dataset.name == "set"
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_own_classes_are_a_label_space_with_places_as_ids(city):
     space = resolve_label_space(path)
     assert (space.name, space.classes, space.num_classes) == ("my_city", ("road", "car", "tree"), 3)
     assert space.label_ids is None and not space.protocols
-    table = lookup_table(resolve(path, space=space, labelled=True).dataset, space)
+    table = lookup_table(resolve(path, space=space, labelled=True).id_table, space)
     assert table[:4].tolist() == [0, 1, 2, IGNORE]
     colored = city(classes=["road", "car"], ids={5: "car"}, colors=[[1, 2, 3], [4, 5, 6]])
     space = resolve_label_space(colored)
     assert space.colors == ((1, 2, 3), (4, 5, 6))
-    table = lookup_table(resolve(colored, space=space).dataset, space)
+    table = lookup_table(resolve(colored, space=space).id_table, space)
     assert table[5] == 1 and (np.delete(table, 5) == IGNORE).all()
 
 
@@ -305,7 +305,7 @@ def test_the_pages_json_and_yaml_are_the_same_description(tmp_path):
         for ending in ("json", "yaml")
     )
     assert ours == theirs and len(ours.records) == 2
-    table = lookup_table(ours.dataset, space)
+    table = lookup_table(ours.id_table, space)
     assert [int(table[i]) for i in (10, 20, 21, 30, 40, 50)] == [0, 1, 1, 2, 3, IGNORE]
 
 

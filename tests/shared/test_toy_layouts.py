@@ -331,8 +331,8 @@ def test_the_catalog_finds_every_toy_data_set(root):
     for name, size in sizes.items():
         dataset = load_segmentation(name, root, labelled=True)
         assert len(dataset.records) == size
-        space = "synthia_seqs13" if dataset.dataset == "synthia_seqs" else "cityscapes19"
-        table = lookup_table(dataset.dataset, space)
+        space = "synthia_seqs13" if dataset.id_table == "synthia_seqs" else "cityscapes19"
+        table = lookup_table(dataset.id_table, space)
         for record in dataset.records:
             train_ids = table[read_labels(record.label, dataset.encoding).numpy()]
             assert (train_ids != 255).mean() > 0.5
