@@ -21,6 +21,7 @@ from shared.events import read_metrics
 from shared.images import write_png
 
 REPOSITORY = Path(__file__).parents[2]
+TOY = REPOSITORY / "configs" / "toy.yaml"
 
 
 def run(*arguments):
@@ -120,7 +121,7 @@ def score_of(folder):
 
 
 def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeypatch):
-    arguments = ("--method", "adaptseg", "--baseline", tmp_path, *settings)
+    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings)
     assert run(*arguments, "--output", tmp_path / "whole") == 0
 
     with interruption(monkeypatch):
@@ -206,6 +207,14 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
     ("arguments", "message"),
     [
         (["--method", "raod"], r"unknown method 'raod': did you mean 'road'\? "),
+        (["--confg-file", "x.yaml"], "unknown option '--confg-file': did you mean '--config-file'"),
+        (["--method"], "expected one argument"),
+        (
+            ["--config-file", str(REPOSITORY / "configs/sapnet_sim10k.yaml")],
+            "an experiment of detection: python det_adapt/train_net.py --config-file",
+        ),
+        (["--num-gpus", "2"], "SOLVER.ACCUMULATE 1 micro-batches cannot be divided among 2"),
+        (["--num-machines", "2"], "--dist-url auto with --num-machines 2"),
         (["--config-file", "configs/none.yaml"], "no config file 'configs/none.yaml'"),
         (["SOLVER.MAX_ITERS", "3"], "did you mean 'SOLVER.MAX_ITER'"),
         (["SEED"], "KEY VALUE pairs"),
@@ -238,7 +247,7 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
             ["MODEL.FREEZE_STAGES", "[stem,layer1,layer2,layer3,layer4,head]"],
             "nothing of 'model' is trained",
         ),
-        (["--baseline", "nowhere"], "no run 'nowhere'"),
+        (["--baseline", "nowhere"], "no finished run 'nowhere'"),
         (["--eval-only"], "no checkpoint"),
     ],
 )
@@ -249,7 +258,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, settings, 
     first = arguments if flags else []
     last = [] if flags else arguments
     method = [] if "--config-file" in flags or "--method" in flags else ["--method", "adaptseg"]
-    method += [] if "--baseline" in flags else ["--baseline", tmp_path]
+    method += [] if "--config-file" in flags else ["--config-file", TOY]
     output = ["--output", tmp_path / "run"]
     assert re.search(message, fails(capsys, *method, *first, *output, *settings, *last))
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -291,12 +300,6 @@ def test_a_baseline_must_be_comparable(settings, tmp_path, capsys, caplog):
     shorter = finished_run(tmp_path / "shorter", 2, 2)
     assert run("--baseline", shorter, *road, "--dry-run") == 0
     assert "total iterations is 2, here 4" in caplog.text
-
-
-def test_a_baseline_scored_half_way_is_not_finished(tmp_path):
-    assert not train._finished(finished_run(tmp_path / "half", 4, 2))
-    assert train._finished(finished_run(tmp_path / "whole", 4, 4))
-    assert not train._finished(tmp_path)
 
 
 def test_damaged_files_are_named_while_training(settings, toy_root, tmp_path, capsys):
