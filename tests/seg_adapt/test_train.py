@@ -19,6 +19,7 @@ from shared import checkpoint
 from shared.cli import call
 from shared.events import read_metrics
 from shared.images import write_png
+from shared.run.folder import last_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / "configs" / "toy.yaml"
@@ -155,6 +156,38 @@ def test_resume_refuses_other_settings(settings, tmp_path, capsys):
     line = fails(capsys, *arguments, "--resume", "SEED", "7", "SOLVER.MODEL.LR", "0.5")
     assert "SEED was 0, is 7" in line and "SOLVER.MODEL.LR was" in line
     assert run(*arguments, "--resume", "DATALOADER.NUM_WORKERS", "1") == 0
+
+
+def test_a_resumed_run_may_grow_where_the_schedule_allows_it(settings, tmp_path, capsys):
+    constant = ("--method", "source_only", *settings, "SOLVER.SCHEDULE", "constant")
+    folder, longer = tmp_path / "run", ("SOLVER.MAX_ITER", "6")
+    assert run(*constant, "--output", folder) == 0
+    assert run(*constant, "--output", folder, "--resume", *longer) == 0
+    assert run(*constant, "--output", tmp_path / "whole", *longer) == 0
+    grown, whole = (checkpoint.load(last_checkpoint(f)) for f in (folder, tmp_path / "whole"))
+    assert grown["iteration"] == 6
+    for key, value in whole["method"].items():
+        assert torch.equal(value, grown["method"][key]), key
+
+    poly = ("--method", "source_only", "--output", tmp_path / "poly", *settings)
+    assert run(*poly) == 0
+    line = fails(capsys, *poly, "--resume", *longer)
+    assert "SOLVER.MAX_ITER was 4, is 6" in line and "poly schedule's rates depend" in line
+
+
+def test_two_processes_equal_one(settings, tmp_path):
+    """BatchNorm in training mode averages its statistics; Adam blows rounding up."""
+    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings)
+    arguments += ("SOLVER.MODEL.TYPE", "sgd", "SOLVER.DISCRIMINATOR.TYPE", "sgd")
+    arguments += ("SOLVER.ACCUMULATE", "2", "SOLVER.IMS_PER_BATCH", "1", "MODEL.BN", "frozen")
+    assert run(*arguments, "--output", tmp_path / "one") == 0
+    assert run(*arguments, "--output", tmp_path / "two", "--num-gpus", "2") == 0
+    one, two = (
+        checkpoint.load(last_checkpoint(tmp_path / name))["method"] for name in ("one", "two")
+    )
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-3, rtol=1e-3)
+    assert score_of(tmp_path / "two") == pytest.approx(score_of(tmp_path / "one"), abs=1.0)
 
 
 def test_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, capsys):
