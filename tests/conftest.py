@@ -125,7 +125,7 @@ def toy_weights(toy_root: Path) -> float:
     return width
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(toy_root: Path, toy_weights: float) -> list[str]:
     """Overrides that make a run on the toy root a matter of a second."""
     return [
