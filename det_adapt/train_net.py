@@ -15,7 +15,6 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
-from det_adapt.data.loaders import BatchPlan
 from det_adapt.engines import ENGINES, choose_engine
 from det_adapt.launch import is_launched, launch
 from det_adapt.run import Run, headline
@@ -33,6 +32,7 @@ from shared.config import changed
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
 from shared.files import check_writable
+from shared.slots import share
 
 TOY_CONFIG = CONFIGS / "sapnet_toy.yaml"
 TOY_NOTICE = (
@@ -195,7 +195,7 @@ def _plain(cfg: CfgNode, key: str) -> list:
 
 
 def _check_processes(cfg: CfgNode, count: int) -> None:
-    BatchPlan(cfg.SOLVER.IMS_PER_BATCH, 0, count)
+    share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, count)
     if cfg.MODEL.DEVICE != "cpu" and torch.cuda.device_count() < count:
         raise UserError(f"got --num-gpus {count}, this machine has {torch.cuda.device_count()}")
 

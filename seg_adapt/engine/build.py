@@ -6,7 +6,6 @@ import torch
 from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset
-from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
 from seg_adapt.evaluation.inference import Windows
@@ -20,6 +19,7 @@ from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.label_maps import LabelSpace
 from shared.own_data import resolve_segmentation
+from shared.slots import BatchPlan, PairedLoader, share
 
 
 def dataset_root(cfg: CfgNode) -> Path:
@@ -162,11 +162,12 @@ def _slot_dataset(
 def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
+    world_size = distributed.world_size()
     plan = BatchPlan(
-        cfg.SOLVER.IMS_PER_BATCH,
-        cfg.SOLVER.ACCUMULATE,
+        share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        share("SOLVER.ACCUMULATE", cfg.SOLVER.ACCUMULATE, world_size),
         distributed.rank(),
-        distributed.world_size(),
+        world_size,
     )
     return PairedLoader(
         source,

@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from seg_adapt.data.dataset import SlotDataset, collate, read_pair
+from seg_adapt.data.dataset import SlotDataset, read_pair
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluating, prediction_path
 from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.methods.base import Method
 from shared.catalog import SegmentationDataset
-from shared.errors import UserError
 from shared.images import read_labels, remap, write_png
 from shared.label_maps import LabelSpace, encode_colors, lookup_table
 from shared.pictures import evenly_spaced, panel, to_array
@@ -80,12 +79,7 @@ class Album:
         """What the method shows of its first training samples."""
         # As many as training put into a batch: images of different sizes do not fit into one.
         count = min(2, self.cfg.SOLVER.IMS_PER_BATCH)
-        batches = []
-        for dataset in (source, target):
-            batch = collate([dataset[slot] for slot in range(count)])
-            if isinstance(batch, UserError):
-                raise batch
-            batches.append(batch.to(self.device))
+        batches = (slots.batch(range(count)).to(self.device) for slots in (source, target))
         pictures = method.pictures(*batches)
         for name, picture in pictures.items():
             write_png(self.folder / "pictures" / f"{name}.png", picture)
