@@ -146,11 +146,15 @@ class PairedLoader:
             repeat(None) if slots is None else prefetch(slots.batch, self._slots(), self.workers)
             for slots in self.domains
         ]
-        for iteration in self.iterations:
-            yield [
-                (index, *(next(stream) for stream in streams))
-                for index, _ in self.plan.micro_batches(iteration)
-            ]
+        try:
+            for iteration in self.iterations:
+                yield [
+                    (index, *(next(stream) for stream in streams))
+                    for index, _ in self.plan.micro_batches(iteration)
+                ]
+        finally:
+            # One domain's error ends the workers of the other as well.
+            streams.clear()
 
     def _slots(self) -> Iterator[list[int]]:
         for iteration in self.iterations:

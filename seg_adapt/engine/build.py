@@ -159,24 +159,22 @@ def _slot_dataset(
     )
 
 
+def batch_plan(cfg: CfgNode, rank: int, world_size: int) -> BatchPlan:
+    """UserError where the micro-batches cannot be divided among the processes."""
+    return BatchPlan(
+        share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        share("SOLVER.ACCUMULATE", cfg.SOLVER.ACCUMULATE, world_size),
+        rank,
+        world_size,
+    )
+
+
 def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
-    world_size = distributed.world_size()
-    plan = BatchPlan(
-        share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
-        share("SOLVER.ACCUMULATE", cfg.SOLVER.ACCUMULATE, world_size),
-        distributed.rank(),
-        world_size,
-    )
-    return PairedLoader(
-        source,
-        target,
-        plan,
-        start=start,
-        stop=stop,
-        workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    plan = batch_plan(cfg, distributed.rank(), distributed.world_size())
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
 
 
 def _size(value: list, key: str) -> tuple[int, int] | None:

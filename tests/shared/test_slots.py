@@ -1,3 +1,4 @@
+import multiprocessing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -91,6 +92,7 @@ def test_an_error_is_raised_as_it_is(workers):
     source.broken = "c"
     with pytest.raises(MissingFileError, match=r"^no file c$"):
         pairs(BatchPlan(1), stop=5, workers=workers, source=source)
+    assert multiprocessing.active_children() == []
 
 
 def test_no_target_where_none_is_needed():
