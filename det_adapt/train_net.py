@@ -15,7 +15,6 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
-from det_adapt.data.loaders import BatchPlan
 from det_adapt.engines import ENGINES, choose_engine
 from det_adapt.run import Run
 from det_adapt.source_stage import CONFIGS, resolve_weights, source_config
@@ -33,6 +32,7 @@ from shared.run.command import (
 )
 from shared.run.folder import check_new, checkpoint_of, comparable_baseline, is_finished
 from shared.run.launch import Machines, launch
+from shared.slots import share
 
 TOY_CONFIG = CONFIGS / "sapnet_toy.yaml"
 TOY_NOTICE = (
@@ -167,7 +167,7 @@ def _baseline(cfg: CfgNode, named: Path | None) -> Path | None:
 
 
 def _check_processes(cfg: CfgNode, machines: Machines) -> None:
-    BatchPlan(cfg.SOLVER.IMS_PER_BATCH, 0, machines.world_size)
+    share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, machines.world_size)
     if cfg.MODEL.DEVICE != "cpu" and torch.cuda.device_count() < machines.processes:
         raise UserError(
             f"got --num-gpus {machines.processes}, this machine has {torch.cuda.device_count()}"

@@ -6,7 +6,6 @@ import torch
 from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset
-from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
 from seg_adapt.evaluation.inference import Windows
@@ -20,6 +19,7 @@ from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.label_maps import LabelSpace
 from shared.own_data import resolve_segmentation
+from shared.slots import BatchPlan, PairedLoader, share
 
 
 def dataset_root(cfg: CfgNode) -> Path:
@@ -159,23 +159,22 @@ def _slot_dataset(
     )
 
 
+def batch_plan(cfg: CfgNode, rank: int, world_size: int) -> BatchPlan:
+    """UserError where the micro-batches cannot be divided among the processes."""
+    return BatchPlan(
+        share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        share("SOLVER.ACCUMULATE", cfg.SOLVER.ACCUMULATE, world_size),
+        rank,
+        world_size,
+    )
+
+
 def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
-    plan = BatchPlan(
-        cfg.SOLVER.IMS_PER_BATCH,
-        cfg.SOLVER.ACCUMULATE,
-        distributed.rank(),
-        distributed.world_size(),
-    )
-    return PairedLoader(
-        source,
-        target,
-        plan,
-        start=start,
-        stop=stop,
-        workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    plan = batch_plan(cfg, distributed.rank(), distributed.world_size())
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
 
 
 def _size(value: list, key: str) -> tuple[int, int] | None:

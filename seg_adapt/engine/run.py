@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seg_adapt.config import check
-from seg_adapt.data.dataset import SlotLabels, check_sizes
+from seg_adapt.data.dataset import check_sizes
 from seg_adapt.engine import toy
 from seg_adapt.engine.build import (
     dataset_root,
@@ -37,6 +36,7 @@ from shared import distributed
 from shared.errors import UserError
 from shared.images import image_size
 from shared.own_data import resolve_label_space, resolve_segmentation
+from shared.processes import prefetch
 from shared.run import run
 from shared.run.folder import last_checkpoint
 
@@ -158,18 +158,14 @@ class Run(run.Run):
 
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
-        loader = DataLoader(
-            SlotLabels(self.source), batch_size=None, num_workers=self.cfg.DATALOADER.NUM_WORKERS
-        )
-        for labels in tqdm(
-            loader,
+        slots = range(len(self.source))
+        yield from tqdm(
+            prefetch(self.source.labels, slots, self.cfg.DATALOADER.NUM_WORKERS),
+            total=len(slots),
             desc="statistics of the source",
             leave=False,
             disable=not distributed.is_main(),
-        ):
-            if isinstance(labels, UserError):
-                raise labels
-            yield labels
+        )
 
     def _batches(self, stage: StagePlan, iteration: int) -> Iterable[list[MicroBatch]]:
         if iteration == stage.stop:

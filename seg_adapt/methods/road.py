@@ -9,11 +9,11 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.models.region_discriminators import RegionDiscriminators, region_index
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.pictures import draw_regions
 from seg_adapt.structures import Geometry, Losses, SourceBatch, TargetBatch
 from shared.config import options_from
-from shared.discriminators import RegionDiscriminators, region_index
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
 from shared.grad_reverse import grad_reverse

@@ -20,7 +20,6 @@ from torch import nn
 
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import paired_loader
-from det_adapt.data.loaders import PairedLoader
 from det_adapt.engines.detectron2.sap_rcnn import Inputs, to_input
 from det_adapt.engines.detectron2.weights import initialise
 from shared.errors import UserError
@@ -121,7 +120,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 class _Pairs:
     """Pairs of samples as pairs of Detectron2's dictionaries."""
 
-    def __init__(self, loader: PairedLoader, channels: str) -> None:
+    def __init__(self, loader: Iterable, channels: str) -> None:
         self.loader, self.channels = loader, channels
 
     def __iter__(self) -> Iterator[tuple[Inputs, Inputs | None]]:
