@@ -77,6 +77,7 @@ def defaults() -> Node:
 
 def add_keys(cfg: Node) -> None:
     """Declares our keys in a tree that has Detectron2's."""
+    cfg.LOG_PERIOD = 20  # iterations between log lines
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
     cfg.DATASETS.TARGET = ()  # the unlabelled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own

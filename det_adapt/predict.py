@@ -26,13 +26,13 @@ from det_adapt.data.samples import Augmentation, resize
 from det_adapt.engines import ENGINES, choose_engine
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections
-from det_adapt.run_folder import CONFIG, checkpoint_of
 from det_adapt.structures import Detections, Sample
 from det_adapt.training import engine_config, load_detector
 from shared.errors import MissingFileError, UserError
 from shared.images import write_png
 from shared.pictures import to_array
 from shared.predicting import add_arguments, predict
+from shared.run.folder import CONFIG, checkpoint_at
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _files(path: Path) -> tuple[Path, Path]:
     """The weights, and the config.yaml of their run."""
-    weights = checkpoint_of(path) if path.is_dir() else path
-    if weights is None or not weights.is_file():
-        raise MissingFileError(f"no checkpoint at {path}: expected a run's folder, or a file in it")
+    weights = checkpoint_at(path)
     for folder in (weights.parent, weights.parent.parent):
         if (folder / CONFIG).is_file():
             return weights, folder / CONFIG

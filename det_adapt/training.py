@@ -1,6 +1,7 @@
 """What a run asks of an engine, and the engines that answer."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -8,8 +9,8 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from det_adapt.config import check, check_torchvision, defaults
-from shared.config import load_config
 from shared.errors import UserError
+from shared.run.command import load_experiment
 
 
 class Training(Protocol):
@@ -38,14 +39,14 @@ class Training(Protocol):
         ...
 
 
-def engine_config(engine: str, path: object, overrides: list[str]) -> CfgNode:
+def engine_config(engine: str, path: Path, overrides: list[str]) -> CfgNode:
     """An experiment file over the keys of an engine, checked."""
     tree = defaults()
     if engine == "detectron2":
         from det_adapt.engines.detectron2 import defaults as detectron2_defaults
 
         tree = detectron2_defaults()
-    cfg = load_config(tree, path, overrides)
+    cfg = load_experiment("detection", tree, path, overrides)
     if engine == "torchvision":
         check_torchvision(cfg)
     check(cfg)

@@ -10,11 +10,12 @@ from det_adapt.engines.torchvision.trainer import Training
 from det_adapt.pictures import draw_detections
 from det_adapt.predict import Predictor, main
 from det_adapt.predictions import read_detections
-from det_adapt.run_folder import CONFIGS, write_config
+from det_adapt.source_stage import CONFIGS
 from det_adapt.training import engine_config
 from shared.cli import call
 from shared.images import write_png
 from shared.pictures import class_colors
+from shared.run.folder import write_config
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 

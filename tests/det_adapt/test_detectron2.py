@@ -21,11 +21,11 @@ from det_adapt.engines.detectron2 import VGG16, Training, build_optimizer, defau
 from det_adapt.engines.detectron2.weights import initialise
 from det_adapt.engines.torchvision import fill, to_detectron2
 from det_adapt.engines.torchvision.names import from_imagenet
-from det_adapt.run_folder import write_config
 from det_adapt.structures import Sample
 from shared.cli import call
 from shared.config import load_config
 from shared.errors import UserError
+from shared.run.folder import write_config
 
 pytestmark = pytest.mark.detectron2
 

@@ -13,15 +13,16 @@ from scenes import detections
 from det_adapt import train_net
 from det_adapt.config import defaults
 from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
-from det_adapt.launch import launch
 from det_adapt.predictions import read_detections, write_detections
-from det_adapt.run_folder import CONFIGS, write_config
+from det_adapt.source_stage import CONFIGS
 from det_adapt.training import engine_config
 from shared import checkpoint
 from shared.cli import call
 from shared.config import changed
 from shared.errors import UserError
 from shared.events import read_metrics
+from shared.run.folder import write_config
+from shared.run.launch import Machines, launch
 from shared.toy.layouts import make_toy
 
 TINY = [
@@ -132,7 +133,7 @@ def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
     assert "no finished run 'runs/none'" in fails(capsys, *compared, "runs/none")
     other = [*matched[:-1], "runs/other", "DATASETS.TEST", "[toy_foggy_cityscapes_val]"]
     assert run("sapnet_toy", *other) == 0
-    assert "its DATASETS.TEST differ" in fails(capsys, *compared, "runs/other")
+    assert "its DATASETS.TEST is" in fails(capsys, *compared, "runs/other")
 
     # A detector scored as it is, on other images, in a folder of its own.
     given = ["--eval-only", *settings, "MODEL.WEIGHTS", "runs/sapnet_toy", "OUTPUT_DIR", "runs/on"]
@@ -195,6 +196,10 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
         capsys, "source_toy", *settings, "DATASETS.TEST", "[toy_sim10k, toy_kitti_train]"
     )
     assert "expected one data set to score" in message
+    message = fails(capsys, "road_gta5", *settings)
+    assert "an experiment of segmentation: python seg_adapt/train.py --config-file" in message
+    message = fails(capsys, "source_toy", *settings, "--num-gpu", "2")
+    assert "unknown option '--num-gpu': did you mean '--num-gpus'" in message
 
 
 @pytest.mark.slow
@@ -240,11 +245,11 @@ def test_an_error_of_one_process_is_said(tmp_path, capfd):
         "if os.environ['RANK'] == '1':\n    sys.exit('error: mine')\n"
         "time.sleep(60)\n"
     )
-    with patch("det_adapt.launch._GRACE_SECONDS", 0.1):
-        assert launch([str(script)], 2) == 1
+    with patch("shared.run.launch._GRACE_SECONDS", 0.1):
+        assert launch([str(script)], Machines(2)) == 1
     assert capfd.readouterr().err == "error: mine\n"
     script.write_text("")
-    assert launch([str(script)], 2) == 0
+    assert launch([str(script)], Machines(2)) == 0
 
 
 # --- folders that hold something already ---------------------------------------------------------
@@ -263,7 +268,7 @@ def interrupted(root, folder, *overrides):
 def test_adaptation_never_starts_from_half_a_source_stage(root, settings, tmp_path, capsys, caplog):
     interrupted(root, tmp_path / "runs/half")
     half = ("sapnet_toy", *settings, "MODEL.WEIGHTS", "runs/half")
-    assert "was not trained to its end" in fails(capsys, *half)
+    assert "was not trained and scored to its end" in fails(capsys, *half)
     checkpoint_file = "runs/half/checkpoints/last.pt"
     assert run(*half[:-1], checkpoint_file, "--dry-run") == 0  # named as a file, it is meant
     # Interrupted in a toy's source stage, --resume goes on with that.

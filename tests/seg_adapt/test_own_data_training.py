@@ -85,9 +85,8 @@ def tiny(toy_root, toy_weights):
 def start(command, tiny):
     """The run that a training command of the page begins."""
     assert command[:2] == ["python", "seg_adapt/train.py"]
-    args = train.parse([*command[2:], *tiny])
-    cfg = train.configure(args, args.method)
-    return Run(cfg, Path(cfg.OUTPUT_DIR))
+    args = train.parser().parse([*command[2:], *tiny])
+    return Run(train.configure(args))
 
 
 def command(*words):
@@ -184,7 +183,7 @@ def test_own_classes_are_trained_scored_and_predicted_without_their_file(here, t
     scores = run.train()
     assert tuple(scores["iou"]) == classes and scores["official"] is None
     space = resolve_label_space("park/park.yaml")
-    predicted = read_labels(run.album.predictions / "1.png", "index")
+    predicted = read_labels(run.predictions / "1.png", "index")
     assert predicted.max() < 4
 
     shutil.rmtree("park")
