@@ -3,6 +3,7 @@
 Detectron2 is optional: where it is missing, its tests are skipped and the summary says so.
 """
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def make_record(tmp_path):
         return DetectionRecord(name, image, *size, known, instances)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cityscapes_scripts() -> dict:
+    """What the unmodified scripts gave to `tests/data/record_cityscapes_scripts.py`."""
+    path = Path(__file__).parent / "data" / "cityscapes_scripts.json"
+    return json.loads(path.read_text())
 
 
 @pytest.fixture(autouse=True, scope="session")
