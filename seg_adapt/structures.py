@@ -1,12 +1,32 @@
 """What flows between data, methods and engine. A target batch holds pseudo-labels at most."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
 Losses = dict[str, Tensor]
 """Name to weighted 0-dim loss; their sum is what a phase back-propagates."""
+
+Records = Mapping[str, Tensor | float]
+"""Name to what is logged beside losses, such as `accuracy/domain`: 0-dim, without a graph."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One backward pass of an iteration.
+
+    Args:
+        group: the optimizer group that receives the gradient.
+        target_logits: (N, C, h, w) of the target, with their graph: self-training adds the
+            pseudo-labels' cross-entropy to this phase, without another forward pass.
+    """
+
+    group: str
+    losses: Losses
+    target_logits: Tensor | None = None
+    records: Records = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
