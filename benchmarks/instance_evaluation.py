@@ -21,7 +21,7 @@ from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling
 
 from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
 from det_adapt.structures import Detections
-from shared.catalog import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
+from shared.data import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
 from shared.toy.layouts import make_toy
 
 

@@ -17,12 +17,11 @@ from det_adapt.scoring import evaluating, score
 from det_adapt.structures import Sample
 from det_adapt.training import build_training, load_detector
 from shared import distributed
-from shared.catalog import DetectionDataset
 from shared.config import changed
+from shared.data import DetectionDataset, resolve_detection
+from shared.data.images import write_png
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment
-from shared.images import write_png
-from shared.own_data import resolve_detection
 from shared.progress import Progress, peak_memory
 from shared.report import write_report
 

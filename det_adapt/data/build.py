@@ -8,10 +8,9 @@ from fvcore.common.config import CfgNode
 from det_adapt.config import seed
 from det_adapt.data.loaders import BatchPlan, PairedLoader, SlotDataset
 from det_adapt.data.samples import Augmentation
-from shared.catalog import DetectionDataset, data_root
+from shared.data import DetectionDataset, data_root, resolve_detection
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.own_data import resolve_detection
 
 
 def train_augmentation(cfg: CfgNode) -> Augmentation:

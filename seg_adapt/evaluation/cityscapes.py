@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from seg_adapt.evaluation.confusion import mean, none_if_nan
+from shared.data.images import image_size, read_labels, write_png
+from shared.data.label_maps import CITYSCAPES_19, IGNORE, LabelSpace, to_label_ids
 from shared.errors import MissingFileError, UserError
-from shared.images import image_size, read_labels, write_png
-from shared.label_maps import CITYSCAPES_19, IGNORE, LabelSpace, to_label_ids
 
 _SCRIPT = "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling"
 _RESULT = "resultPixelLevelSemanticLabeling.json"

@@ -13,7 +13,7 @@ from det_adapt.predictions import read_detections
 from det_adapt.run_folder import CONFIGS, write_config
 from det_adapt.training import engine_config
 from shared.cli import call
-from shared.images import write_png
+from shared.data.images import write_png
 from shared.pictures import class_colors
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
