@@ -28,8 +28,8 @@ from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections
 from det_adapt.structures import Detections, Sample
 from det_adapt.training import engine_config, load_detector
+from shared.data.images import write_png
 from shared.errors import MissingFileError, UserError
-from shared.images import write_png
 from shared.pictures import to_array
 from shared.predicting import add_arguments, predict
 from shared.run.folder import CONFIG, checkpoint_at

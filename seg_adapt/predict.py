@@ -26,9 +26,9 @@ from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
+from shared.data.images import write_png
+from shared.data.label_maps import LabelSpace, encode_colors
 from shared.errors import UserError
-from shared.images import write_png
-from shared.label_maps import LabelSpace, encode_colors
 from shared.pictures import overlay, to_array
 from shared.predicting import add_arguments, predict
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shared.cli import EXIT_USER_ERROR
+from shared.data.media import Video, find_images, is_video, read_picture, writing_video
 from shared.errors import MissingFileError, UserError
 from shared.files import check_writable
-from shared.media import Video, find_images, is_video, read_picture, writing_video
 
 
 class Predictor(Protocol):

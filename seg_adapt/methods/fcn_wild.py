@@ -18,9 +18,9 @@ from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.pictures import draw_constraints
 from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
 from shared.config import options_from
+from shared.data.label_maps import IGNORE
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
-from shared.label_maps import IGNORE
 
 GLOBAL_ALIGNMENT = "global_alignment"
 CONSTRAINED = "constrained"

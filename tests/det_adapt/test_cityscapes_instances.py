@@ -18,7 +18,7 @@ from scenes import (
 )
 
 from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
-from shared.catalog import CITYSCAPES_THINGS, load_detection
+from shared.data import CITYSCAPES_THINGS, load_detection
 from shared.errors import UserError
 
 
