@@ -19,8 +19,8 @@ import torch
 
 from det_adapt.evaluation.cityscapes import CityscapesEvaluation, score_files
 from det_adapt.structures import Detections
-from shared.catalog import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
 from shared.cityscapes_scripts import load_script
+from shared.data import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
 from shared.toy.layouts import make_toy
 
 

@@ -59,6 +59,12 @@ class Geometry:
         return Geometry(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @staticmethod
+    def whole(count: int, height: int, width: int) -> "Geometry":
+        """Of images that were neither resized nor cropped."""
+        ones = torch.ones(count)
+        return Geometry(0 * ones, 0 * ones, ones, ones, height * ones, width * ones)
+
+    @staticmethod
     def stack(geometries: list["Geometry"]) -> "Geometry":
         """One geometry of N images from N 0-dim ones."""
         return Geometry(

@@ -103,11 +103,6 @@ def tiny_segmentor(num_classes: int = 5, **arguments) -> Segmentor:
     return build_segmentor(num_classes=num_classes, **arguments)
 
 
-def whole_image_geometry(count: int, height: int, width: int) -> Geometry:
-    ones = torch.ones(count)
-    return Geometry(0 * ones, 0 * ones, ones, ones, height * ones, width * ones)
-
-
 def random_batches(
     count: int = 2, size: tuple[int, int] = (33, 49), num_classes: int = 5, seed: int = 0
 ) -> tuple[SourceBatch, TargetBatch]:
@@ -119,7 +114,7 @@ def random_batches(
 
     labels = torch.randint(0, num_classes, (count, *size), generator=generator)
     labels[:, :3] = 255
-    geometry = whole_image_geometry(count, *size)
+    geometry = Geometry.whole(count, *size)
     names = tuple(str(i) for i in range(count))
     return SourceBatch(images(), labels, geometry, names), TargetBatch(images(), geometry, names)
 

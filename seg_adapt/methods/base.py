@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seg_adapt.losses.lovasz import lovasz_softmax
 from seg_adapt.models.segmentor import Outputs, Segmentor
 from seg_adapt.structures import Losses, Phase, SourceBatch, TargetBatch
-from shared.label_maps import IGNORE
+from shared.data.label_maps import IGNORE
 from shared.registry import Registry
 
 METHODS: Registry[type["Method"]] = Registry("method")

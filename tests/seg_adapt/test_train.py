@@ -20,8 +20,8 @@ from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
 from shared.cli import call
+from shared.data.images import write_png
 from shared.events import read_metrics
-from shared.images import write_png
 from shared.run.folder import last_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
