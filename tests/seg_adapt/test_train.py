@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,6 @@ from seg_adapt import train
 from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
-from shared.cli import call
 from shared.events import read_metrics
 from shared.images import write_png
 from shared.run.folder import last_checkpoint
@@ -25,17 +26,11 @@ REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / "configs" / "toy.yaml"
 
 
-def run(*arguments):
-    return call(train.main, [str(a) for a in arguments])
+run = partial(commands.run, train.main)
 
 
 def fails(capsys, *arguments):
-    """The one line of a user's error."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    return commands.fails(capsys, train.main, *arguments)
 
 
 def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
