@@ -1,5 +1,6 @@
 import json
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from det_adapt.predict import Predictor, main
 from det_adapt.predictions import read_detections
 from det_adapt.source_stage import CONFIGS
 from det_adapt.training import engine_config
-from shared.cli import call
 from shared.data.images import write_png
 from shared.pictures import class_colors
 from shared.run.folder import write_config
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 
 def predict(run, source, output, *options):
     fixed = ["--checkpoint", run, "--engine", "torchvision", source, "--output", output]
-    return call(main, [str(argument) for argument in (*fixed, *options)])
+    return commands.run(main, *fixed, *options)
 
 
 def names(folder):

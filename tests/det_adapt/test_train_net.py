@@ -8,6 +8,7 @@ import shutil
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,6 @@ from det_adapt.predictions import read_detections, write_detections
 from det_adapt.source_stage import CONFIGS
 from det_adapt.training import engine_config
 from shared import checkpoint
-from shared.cli import call
 from shared.config import changed
 from shared.errors import UserError
 from shared.events import read_metrics
@@ -54,18 +54,16 @@ def settings(root, tmp_path, monkeypatch):
     return [*TINY, "DATASETS.ROOT", str(root)]
 
 
+def command(name):
+    return train_net.main, "--config-file", CONFIGS / f"{name}.yaml", "--engine", "torchvision"
+
+
 def run(name, *arguments):
-    config = ["--config-file", CONFIGS / f"{name}.yaml", "--engine", "torchvision"]
-    return call(train_net.main, [str(a) for a in (*config, *arguments)])
+    return commands.run(*command(name), *arguments)
 
 
 def fails(capsys, name, *arguments):
-    """The one line of a user's error."""
-    capsys.readouterr()
-    assert run(name, *arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    return commands.fails(capsys, *command(name), *arguments)
 
 
 def config(root, output, *overrides):
@@ -283,9 +281,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
 
 def test_an_error_of_all_processes_is_said_once(settings, capfd):
     wrong = ["DATASETS.TRAIN", "[sim10k]", "SOLVER.IMS_PER_BATCH", "2"]  # not there
-    assert run("source_toy", *settings, *wrong, "--num-gpus", "2") == 2
-    lines = [x for x in capfd.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
+    assert fails(capfd, "source_toy", *settings, *wrong, "--num-gpus", "2")
 
 
 def test_an_error_of_one_process_is_said(tmp_path, capfd):

@@ -7,9 +7,11 @@ import logging
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,6 @@ from seg_adapt import train
 from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
-from shared.cli import call
 from shared.data.images import write_png
 from shared.events import read_metrics
 from shared.run.folder import last_checkpoint
@@ -28,17 +29,11 @@ REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / "configs" / "toy.yaml"
 
 
-def run(*arguments):
-    return call(train.main, [str(a) for a in arguments])
+run = partial(commands.run, train.main)
 
 
 def fails(capsys, *arguments):
-    """The one line of a user's error."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    return commands.fails(capsys, train.main, *arguments)
 
 
 @pytest.fixture(scope="module")

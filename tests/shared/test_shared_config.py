@@ -1,0 +1,65 @@
+import pytest
+from fvcore.common.config import CfgNode
+
+from shared.config import flatten, load_config
+from shared.errors import MissingFileError, UserError
+
+
+@pytest.fixture
+def tree():
+    return CfgNode({"SOLVER": {"LR": 0.1, "STEPS": [1, 2]}, "NAME": "", "FLAG": False, "N": 1})
+
+
+def test_config_file_base_and_overrides(tree, tmp_path):
+    (tmp_path / "base.yaml").write_text("NAME: base\nSOLVER:\n  LR: 1\n")
+    (tmp_path / "child.yaml").write_text("_BASE_: base.yaml\nSOLVER:\n  STEPS: [5]\n")
+    cfg = load_config(tree, tmp_path / "child.yaml", ["FLAG", "True"])
+    assert load_config(tree, None, ["SOLVER.STEPS", "[a, b]"]).SOLVER.STEPS == ["a", "b"]
+    assert load_config(tree, None, ["SOLVER.LR", "1e-4", "NAME", "7"]).SOLVER.LR == 1e-4
+    assert flatten(cfg) == {
+        "SOLVER.LR": 1.0,
+        "SOLVER.STEPS": [5],
+        "NAME": "base",
+        "FLAG": True,
+        "N": 1,
+    }
+    assert isinstance(cfg.SOLVER.LR, float)
+    assert tree.NAME == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["SOLVER.LRR", "1"], "unknown key 'SOLVER.LRR'.*did you mean 'SOLVER.LR'"),
+        (["N", "many"], "wrong value in the command line: .*N"),
+        (["SOLVER.LR", "fast"], "wrong value in the command line: .*SOLVER.LR"),
+        (["N"], "KEY VALUE pairs"),
+    ],
+)
+def test_config_refuses(tree, overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config(tree, None, overrides)
+
+
+def test_config_refuses_bad_files(tree, tmp_path):
+    with pytest.raises(MissingFileError, match=r"no config file .*nope.yaml"):
+        load_config(tree, tmp_path / "nope.yaml")
+    (tmp_path / "typo.yaml").write_text("SOLVR:\n  LR: 1\n")
+    with pytest.raises(UserError, match=r"unknown key 'SOLVR.LR' in .*typo.yaml"):
+        load_config(tree, tmp_path / "typo.yaml")
+    (tmp_path / "broken.yaml").write_text("A: [1\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(tree, tmp_path / "broken.yaml")
+    for text, message in (
+        ("", "not a YAML file of `KEY: value` lines"),
+        ("- N\n", "holds a list"),
+        ("N:\n", "'N' in .* has no value"),
+        ("1: 2\n", "unknown key '1'"),
+        ("_BASE_: odd.yaml\n", "leads back to itself"),
+    ):
+        (tmp_path / "odd.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_config(tree, tmp_path / "odd.yaml")
+    (tmp_path / "orphan.yaml").write_text("_BASE_: gone.yaml\n")
+    with pytest.raises(MissingFileError, match=r"gone\.yaml"):
+        load_config(tree, tmp_path / "orphan.yaml")
