@@ -8,7 +8,7 @@ from fvcore.common.config import CfgNode
 
 from shared import checkpoint
 from shared.cli import call
-from shared.config import flatten, load_config
+from shared.config import CONFIGS, find_config, flatten, load_config
 from shared.errors import MissingFileError, UserError
 from shared.events import RunLog, git_revision, read_metrics
 from shared.registry import Registry
@@ -68,6 +68,20 @@ def test_config_file_base_and_overrides(tree, tmp_path):
     }
     assert isinstance(cfg.SOLVER.LR, float)
     assert tree.NAME == ""
+
+
+def test_experiments_are_found_by_name_from_anywhere(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("road_gta5") == find_config("road_gta5.yaml") == CONFIGS / "road_gta5.yaml"
+    with pytest.raises(MissingFileError, match=r"'rod_gta5'.*did you mean 'road_gta5'\?"):
+        find_config("rod_gta5")
+    with pytest.raises(MissingFileError, match=r"elsewhere/road_gta5.*did you mean 'road_gta5'\?"):
+        find_config("elsewhere/road_gta5.yaml")
+    (tmp_path / "toy").mkdir()
+    assert find_config("toy") == CONFIGS / "toy.yaml"
+    # A file of one's own comes first.
+    (tmp_path / "toy.yaml").write_text("N: 3\n")
+    assert load_config(tree, "toy.yaml").N == 3
 
 
 @pytest.mark.parametrize(
