@@ -17,10 +17,10 @@ from fvcore.common.config import CfgNode
 from det_adapt import toy
 from det_adapt.engines import ENGINES, choose_engine
 from det_adapt.run import Run
-from det_adapt.source_stage import CONFIGS, resolve_weights, source_config
+from det_adapt.source_stage import resolve_weights, source_config
 from det_adapt.training import engine_config
 from shared import distributed
-from shared.config import changed
+from shared.config import CONFIGS, changed
 from shared.errors import MissingFileError, UserError
 from shared.files import check_writable
 from shared.run.command import (

@@ -14,11 +14,36 @@ from shared.registry import nearest
 
 Options = TypeVar("Options")
 
+_PACKAGE = Path(__file__).parent
+# The experiments: an installed package holds them, a checkout has them at its top.
+CONFIGS = next(p for p in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if p.is_dir())
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """A file, or the experiment of that name in `CONFIGS`, with or without its ending.
+
+    Raises:
+        MissingFileError: neither; the message has the nearest name.
+    """
+    path = Path(name_or_path)
+    experiments = {file.stem: file for file in CONFIGS.glob("*.yaml")}
+    if path.is_file():
+        return path
+    if path.name == str(path) and path.name.removesuffix(".yaml") in experiments:
+        return experiments[path.name.removesuffix(".yaml")]
+    raise MissingFileError(
+        f"no config file '{path}' (looked in {path.absolute().parent}) and no experiment of that "
+        f"name: {nearest(path.stem, experiments)}the experiments are in {CONFIGS}"
+    )
+
 
 def load_config(
     defaults: CfgNode, path: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> CfgNode:
     """A frozen copy of `defaults`, updated by a YAML file and then by `KEY VALUE` pairs.
+
+    Args:
+        path: or the name of an experiment; see `find_config`.
 
     Raises:
         MissingFileError: `path` does not exist.
@@ -26,13 +51,7 @@ def load_config(
     """
     cfg = defaults.clone()
     if path is not None:
-        path = Path(path)
-        if not path.is_file():
-            raise MissingFileError(
-                f"no config file '{path}' (looked in {path.absolute().parent}); "
-                "the experiments are in configs/"
-            )
-        _merge_file(cfg, path)
+        _merge_file(cfg, find_config(path))
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from shared.config import load_config
+from shared.config import find_config, load_config
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
 from shared.run.launch import Machines
@@ -102,7 +102,7 @@ def load_experiment(
 def half_of(path: Path) -> str | None:
     """'segmentation' or 'detection', by an experiment's keys; None where that is unclear."""
     try:
-        keys = CfgNode.load_yaml_with_base(str(path))
+        keys = CfgNode.load_yaml_with_base(str(find_config(path)))
     except (OSError, yaml.YAMLError, TypeError, AttributeError, AssertionError, RecursionError):
         return None
     model = keys.get("MODEL")

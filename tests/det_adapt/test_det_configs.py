@@ -8,8 +8,9 @@ from det_adapt import toy
 from det_adapt.config import sap_plan
 from det_adapt.data.build import train_augmentation
 from det_adapt.engines.torchvision.trainer import SapRCNN, build_optimizer
-from det_adapt.source_stage import CONFIGS, source_config
+from det_adapt.source_stage import source_config
 from det_adapt.training import engine_config
+from shared.config import CONFIGS
 from shared.data import DETECTION
 
 FILES = sorted(

@@ -19,10 +19,9 @@ from det_adapt import train_net
 from det_adapt.config import defaults
 from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
 from det_adapt.predictions import read_detections, write_detections
-from det_adapt.source_stage import CONFIGS
 from det_adapt.training import engine_config
 from shared import checkpoint
-from shared.config import changed
+from shared.config import CONFIGS, changed
 from shared.errors import UserError
 from shared.events import read_metrics
 from shared.run.folder import write_config
