@@ -180,18 +180,13 @@ def test_a_video_becomes_an_overlay_video(checkpoint, tmp_path, frames):
     ("name", "message"),
     [
         ("nothing", "no image, folder or video at"),
-        ("empty", "no image below"),
         ("notes.txt", "no image or video by its name"),
         ("broken.mp4", "no video that OpenCV reads"),
-        ("twins", "would have the same predictions' names"),
     ],
 )
 def test_unusable_input_is_one_line_and_exit_code_2(checkpoint, tmp_path, capfd, name, message):
-    (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "broken.mp4").write_bytes(b"text")
-    write_png(tmp_path / "twins" / "a.png", picture())
-    (tmp_path / "twins" / "a.jpg").write_bytes(b"")
     assert predict(checkpoint, tmp_path / name, tmp_path / "out") == 2
     assert message in error_line(capfd)
     assert not (tmp_path / "out").exists()
