@@ -23,12 +23,11 @@ from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.samples import Augmentation, resize
-from det_adapt.engines import ENGINES, choose_engine
+from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detector
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections
 from det_adapt.run_folder import CONFIG, checkpoint_of
 from det_adapt.structures import Detections, Sample
-from det_adapt.training import engine_config, load_detector
 from shared.errors import MissingFileError, UserError
 from shared.images import write_png
 from shared.pictures import to_array

@@ -11,11 +11,11 @@ from det_adapt import toy
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import dataset_root, paired_loader, source_dataset, test_augmentation
 from det_adapt.data.loaders import samples_in_order
+from det_adapt.engines import build_trainer, engine_defaults, load_detector
 from det_adapt.pictures import attention_pictures, detection_panels
 from det_adapt.run_folder import check_same_run, resolve_weights, settings_of, write_config
 from det_adapt.scoring import evaluating, score
 from det_adapt.structures import Sample
-from det_adapt.training import build_training, load_detector
 from shared import distributed
 from shared.catalog import DetectionDataset
 from shared.config import changed
@@ -57,7 +57,7 @@ class Run:
         self.folder = Path(cfg.OUTPUT_DIR)
         self.engine = engine
         self.baseline = baseline
-        distributed.initialise(device_of(cfg))
+        distributed.init_process_group(device_of(cfg))
         if distributed.is_main():
             toy.ensure_data(cfg)
         distributed.barrier()
@@ -65,11 +65,11 @@ class Run:
         known = self.folder if resumed else Path(cfg.MODEL.WEIGHTS) if trained else None
         self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, known))
         if resumed:
-            check_same_run(self.folder, self.cfg)
+            check_same_run(self.folder, self.cfg, engine_defaults(engine))
         self.test = _test_dataset(self.cfg)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
         resolved = changed(self.cfg, "MODEL.WEIGHTS", weights)
-        self.training = build_training(engine, resolved)
+        self.training = build_trainer(engine, resolved)
         self.resumed = resumed
         if trained:
             self.training.model = load_detector(engine, resolved)
@@ -87,7 +87,7 @@ class Run:
         # What training would stumble over, before anything is written.
         paired_loader(cfg, rank=distributed.rank(), world_size=distributed.world_size())
         if training.iteration == 0:
-            training.initialise()
+            training.load_weights()
         if training.iteration == 0 and distributed.is_main():
             # Of another detector that was scored in this folder.
             (self.folder / METRICS_FILE).unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class Run:
 
     def check(self) -> None:
         """Loads the weights and a first pair of samples; UserError where training would stop."""
-        self.training.initialise()
+        self.training.load_weights()
         next(iter(paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))))
 
     def evaluate(self) -> dict:
@@ -211,7 +211,7 @@ class Run:
     def _describe(self) -> None:
         if not distributed.is_main():
             return
-        write_config(self.folder, self.cfg)
+        write_config(self.folder, self.cfg, engine_defaults(self.engine))
         environment = describe_environment(self.cfg.MODEL.DEVICE, seed(self.cfg))
         environment["engine"] = self.engine
         (self.folder / "environment.json").write_text(json.dumps(environment, indent=1))

@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from shared.config import flatten
+from det_adapt.config import defaults
+from shared.config import dump_changed, flatten, plain
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
 
@@ -33,19 +34,21 @@ def checkpoint_of(run: Path) -> Path | None:
     return None
 
 
-def write_config(run: Path, cfg: CfgNode) -> None:
-    """config.yaml, itself an experiment file: keys without a value are left out, as YAML asks."""
-    node = cfg.clone()
-    node.defrost()
-    _drop_empty(node)
+def write_config(run: Path, cfg: CfgNode, tree: CfgNode) -> None:
+    """config.yaml, itself an experiment file: what differs from the defaults in `tree`."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG).write_text(node.dump())
+    (run / CONFIG).write_text(dump_changed(cfg, tree))
 
 
 def settings_of(run: Path) -> dict[str, object]:
-    """Keys and values of a run's config.yaml; empty without one."""
-    path = run / CONFIG
-    return flatten(CfgNode(yaml.safe_load(path.read_text()))) if path.is_file() else {}
+    """Keys of both engines with their values in a run; of one engine alone, those in its
+    config.yaml. Empty without one."""
+    return flatten(defaults()) | changes_of(run) if (run / CONFIG).is_file() else {}
+
+
+def changes_of(run: Path) -> dict[str, object]:
+    """Keys and values of a run's config.yaml."""
+    return flatten(CfgNode(yaml.safe_load((run / CONFIG).read_text())))
 
 
 def is_finished(run: Path) -> bool:
@@ -93,29 +96,22 @@ def source_config(weights: str) -> Path | None:
     return config if weights and config.is_file() else None
 
 
-def check_same_run(run: Path, cfg: CfgNode) -> None:
-    """UserError where a run was begun with other settings, which change what is learned."""
-    then, now = settings_of(run), flatten(cfg)
+def check_same_run(run: Path, cfg: CfgNode, tree: CfgNode) -> None:
+    """UserError where a run was begun with other settings, which change what is learned.
+
+    Args:
+        tree: the engine's keys at their defaults.
+    """
+    if not (run / CONFIG).is_file():
+        return
+    then = flatten(tree) | changes_of(run)
     changed = [
         f"{key} was {then[key]!r}, is {value!r}"
-        for key, value in now.items()
-        if key in then and key not in FREE_KEYS and _plain(then[key]) != _plain(value)
+        for key, value in flatten(cfg).items()
+        if key not in FREE_KEYS and plain(then[key]) != plain(value)
     ]
     if changed:
         raise UserError(
             f"cannot resume {run}: {'; '.join(changed)}; repeat the settings of the run, or start "
             "a new one with OUTPUT_DIR"
         )
-
-
-def _plain(value: object) -> object:
-    """YAML has no tuples."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _drop_empty(node: CfgNode) -> None:
-    for key in [key for key, value in node.items() if value is None]:
-        del node[key]
-    for value in node.values():
-        if isinstance(value, CfgNode):
-            _drop_empty(value)

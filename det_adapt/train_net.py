@@ -16,7 +16,7 @@ from fvcore.common.config import CfgNode
 
 from det_adapt import toy
 from det_adapt.data.loaders import BatchPlan
-from det_adapt.engines import ENGINES, choose_engine
+from det_adapt.engines import ENGINES, choose_engine, engine_config
 from det_adapt.launch import is_launched, launch
 from det_adapt.run import Run, headline
 from det_adapt.run_folder import (
@@ -27,7 +27,6 @@ from det_adapt.run_folder import (
     settings_of,
     source_config,
 )
-from det_adapt.training import engine_config
 from shared import distributed
 from shared.config import changed
 from shared.errors import MissingFileError, UserError

@@ -45,7 +45,7 @@ def test_imports_follow_the_direction(path):
         if within(name, importer):
             for imported in imports_of(path):
                 assert not any(within(imported, f) for f in forbidden), imported
-    if not within(name, "det_adapt.engines.detectron2"):
+    if not within(name, "det_adapt.detectron2_engine"):
         assert not any(within(i, "detectron2") for i in imports_of(path))
 
 

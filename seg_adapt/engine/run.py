@@ -33,7 +33,7 @@ from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.engine.trainer import MicroBatch, Trainer
 from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.base import Method
-from seg_adapt.models.weights import initialise
+from seg_adapt.models.weights import load_pretrained
 from shared import distributed
 from shared.errors import UserError
 from shared.events import RunLog, describe_environment
@@ -71,7 +71,7 @@ class Run:
         self.folder = folder
         self.baseline = baseline
         self.device = device_of(cfg)
-        distributed.initialise(self.device)
+        distributed.init_process_group(self.device)
         self.space = resolve_label_space(cfg.DATASETS.LABEL_SPACE)
         root = dataset_root(cfg)
         if distributed.is_main():
@@ -108,7 +108,7 @@ class Run:
             toy.resolve_weights(self.cfg, root, make=True)
         distributed.barrier()
         weights = toy.resolve_weights(self.cfg, root, make=False)
-        report = initialise(self.method.segmentor, weights)
+        report = load_pretrained(self.method.segmentor, weights)
         if report is not None:
             logger.info("%s: %s", weights, report)
 
