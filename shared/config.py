@@ -1,7 +1,7 @@
 """Experiment files: fvcore's CfgNode, `_BASE_`, `KEY VALUE` overrides, no unknown keys."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
@@ -38,12 +38,17 @@ def find_config(name_or_path: str | Path) -> Path:
 
 
 def load_config(
-    defaults: CfgNode, path: str | Path | None = None, overrides: Sequence[str] = ()
+    defaults: CfgNode,
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    hint: Callable[[str], str] = lambda key: "every key is explained where its default is declared",
 ) -> CfgNode:
     """A frozen copy of `defaults`, updated by a YAML file and then by `KEY VALUE` pairs.
 
     Args:
         path: or the name of an experiment; see `find_config`.
+        hint: ends the message about an unknown key.
 
     Raises:
         MissingFileError: `path` does not exist.
@@ -51,11 +56,11 @@ def load_config(
     """
     cfg = defaults.clone()
     if path is not None:
-        _merge_file(cfg, find_config(path))
+        _merge_file(cfg, find_config(path), hint)
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        _merge_pairs(cfg, [key, value], "the command line")
+        _merge_pairs(cfg, [key, value], "the command line", hint)
     cfg.freeze()
     return cfg
 
@@ -69,6 +74,29 @@ def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def nested(flat: Mapping[str, object]) -> dict[str, object]:
+    """The inverse of `flatten`, in plain dictionaries."""
+    tree: dict = {}
+    for key, value in flat.items():
+        *nodes, name = key.split(".")
+        branch = tree
+        for node in nodes:
+            branch = branch.setdefault(node, {})
+        branch[name] = value
+    return tree
+
+
+def differences(cfg: CfgNode, defaults: CfgNode) -> dict[str, object]:
+    """Keys in which `cfg` differs from `defaults`, which has the same keys, and `plain` values."""
+    before = flatten(defaults)
+    return {k: plain(v) for k, v in flatten(cfg).items() if plain(v) != plain(before[k])}
+
+
+def plain(value: object) -> object:
+    """A value with lists for tuples, at any depth: YAML has no tuples."""
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
@@ -86,7 +114,7 @@ def options_from(kind: type[Options], node: CfgNode) -> Options:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _merge_file(cfg: CfgNode, path: Path) -> None:
+def _merge_file(cfg: CfgNode, path: Path, hint: Callable[[str], str]) -> None:
     try:
         loaded = CfgNode.load_yaml_with_base(str(path))
     except yaml.YAMLError as error:
@@ -103,16 +131,17 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     if not isinstance(loaded, dict):
         raise UserError(f"{path} holds a {type(loaded).__name__}, expected `KEY: value` lines")
     pairs = [item for pair in flatten(CfgNode(loaded)).items() for item in pair]
-    _merge_pairs(cfg, pairs, str(path))
+    _merge_pairs(cfg, pairs, str(path), hint)
 
 
-def _merge_pairs(cfg: CfgNode, pairs: Sequence[object], where: str) -> None:
+def _merge_pairs(
+    cfg: CfgNode, pairs: Sequence[object], where: str, hint: Callable[[str], str]
+) -> None:
     known = flatten(cfg)
     for key in pairs[::2]:
         if key not in known:
             raise UserError(
-                f"unknown key '{key}' in {where}: {nearest(str(key), known)}"
-                "every key is explained where its default is declared"
+                f"unknown key '{key}' in {where}: {nearest(str(key), known)}{hint(key)}"
             )
     merged: list[object] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):

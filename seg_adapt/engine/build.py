@@ -35,7 +35,7 @@ def device_of(cfg: CfgNode) -> torch.device:
 
 
 def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
-    """The untrained network; `seg_adapt.models.weights.initialise` loads its weights."""
+    """The untrained network; `seg_adapt.models.weights.load_pretrained` loads its weights."""
     model = cfg.MODEL
     return build_segmentor(
         architecture=model.ARCHITECTURE,

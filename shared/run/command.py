@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
@@ -81,15 +82,16 @@ def log_to_stderr() -> None:
 
 
 def load_experiment(
-    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = ()
+    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = (), **options: Any
 ) -> CfgNode:
     """`load_config`; a file of the other half is answered with the right command.
 
     Args:
         half: segmentation or detection.
+        options: of `load_config`.
     """
     try:
-        return load_config(defaults, path, overrides)
+        return load_config(defaults, path, overrides, **options)
     except UserError:
         other = half_of(path)
         if other in (None, half):

@@ -17,9 +17,9 @@ from scenes import detections
 
 from det_adapt import train_net
 from det_adapt.config import defaults
-from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
+from det_adapt.engines import engine_config, engine_defaults
 from det_adapt.predictions import read_detections, write_detections
-from det_adapt.training import engine_config
+from det_adapt.torchvision_engine.trainer import SapRCNN, Trainer, build_optimizer, rate_factor
 from shared import checkpoint
 from shared.config import CONFIGS, changed
 from shared.errors import UserError
@@ -73,7 +73,7 @@ def config(root, output, *overrides):
 
 
 def trained(cfg, *, resume=False):
-    training = Training(cfg)
+    training = Trainer(cfg)
     if resume:
         training.resume()
     logs = []
@@ -267,7 +267,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
     )
     # Compared as steps: a weight is large beside what one iteration changes of it.
     cfg = engine_config("torchvision", tmp_path / "one/config.yaml", [])
-    for name, start in Training(cfg).model.state_dict().items():
+    for name, start in Trainer(cfg).model.state_dict().items():
         step = one[name] - start
         tolerance = 0.01 * step.abs().max().item() + 1e-7
         torch.testing.assert_close(two[name] - start, step, rtol=0, atol=tolerance)
@@ -304,8 +304,8 @@ def interrupted(root, folder, *overrides):
     """A source stage at iteration 2 of 4."""
     names = ["SAP.ENABLED", "False", "DATASETS.TEST", "[toy_cityscapes_det_val]", *overrides]
     cfg = config(root, folder, *names)
-    write_config(folder, cfg)
-    training = Training(cfg)
+    write_config(folder, cfg, defaults())
+    training = Trainer(cfg)
     training.iteration = 2
     training.save()
 
@@ -340,8 +340,8 @@ def test_an_interrupted_run_is_scored_where_it_stands(root, settings, tmp_path, 
 
 def test_scoring_needs_no_training_data(root, settings, tmp_path, capsys):
     cfg = config(root, tmp_path / "run", "SOLVER.MAX_ITER", "1")
-    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]))
-    Training(cfg).save()
+    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]), defaults())
+    Trainer(cfg).save()
     elsewhere = ["DATASETS.TRAIN", "[sim10k]", "DATASETS.TARGET", "[cityscapes_det_train]"]
     given = ["--eval-only", *settings, "MODEL.WEIGHTS", "run/checkpoints/last.pt"]
     assert run("sapnet_toy", *given, *elsewhere, "OUTPUT_DIR", "scored") == 0
@@ -368,14 +368,14 @@ def test_a_resumed_run_equals_the_uninterrupted_one(root, tmp_path):
         if first.iteration == 3:
             raise StopError
 
-    first = Training(config(root, tmp_path / "parts"))
+    first = Trainer(config(root, tmp_path / "parts"))
     with pytest.raises(StopError):
         first.train(stop)
     # Of the third iteration nothing was saved.
     again, logs = trained(config(root, tmp_path / "parts"), resume=True)
     assert len(logs) == 2
     assert equal(again, whole)
-    assert not equal(whole, Training(config(root, tmp_path / "new")))
+    assert not equal(whole, Trainer(config(root, tmp_path / "new")))
 
 
 def test_poisoned_target_labels_give_bit_identical_training(root, tmp_path):
@@ -391,7 +391,7 @@ def test_poisoned_target_labels_give_bit_identical_training(root, tmp_path):
 
 def test_a_step_reaches_every_trained_parameter(root, tmp_path):
     cfg = config(root, tmp_path, "SOLVER.OPTIMIZER", "SGD", "SAP.LOWER.FEATURE", "res2")
-    training = Training(cfg)
+    training = Trainer(cfg)
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     logs = []
     training.train(logs.append)
@@ -401,8 +401,8 @@ def test_a_step_reaches_every_trained_parameter(root, tmp_path):
 
 
 def test_the_source_only_run_has_no_adversary_and_the_same_detector(root, tmp_path):
-    with_it = Training(config(root, tmp_path)).model.state_dict()
-    without = Training(config(root, tmp_path, "SAP.ENABLED", "False")).model.state_dict()
+    with_it = Trainer(config(root, tmp_path)).model.state_dict()
+    without = Trainer(config(root, tmp_path, "SAP.ENABLED", "False")).model.state_dict()
     assert not any(name.startswith("sap.") for name in without)
     assert all(torch.equal(with_it[name], tensor) for name, tensor in without.items())
 
@@ -411,7 +411,7 @@ def test_groups_follow_detectron2s_keys(root, tmp_path):
     keys = {"WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.2, "BIAS_LR_FACTOR": 2.0, "BASE_LR": 0.5}
     pairs = [item for key, value in keys.items() for item in (f"SOLVER.{key}", str(value))]
     cfg = config(root, tmp_path, *pairs, "SAP.LR_MULT", "10.0", "MODEL.BACKBONE.FREEZE_AT", "1")
-    model = SapRCNN.from_config(cfg)
+    model = SapRCNN(cfg)
     groups = build_optimizer(cfg, model).param_groups
     found = {id(p): group for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(found)
@@ -427,8 +427,8 @@ def test_groups_follow_detectron2s_keys(root, tmp_path):
             assert group["lr_mult"] == rate, name
 
 
-def schedule(**keys):
-    cfg = defaults()
+def schedule(engine="torchvision", **keys):
+    cfg = engine_defaults(engine)
     for key, value in keys.items():
         cfg.SOLVER[key] = value
     return cfg
@@ -449,7 +449,7 @@ def test_the_rate_is_detectron2s(method):
     from detectron2.solver import build_lr_scheduler
 
     keys = {"MAX_ITER": 20, "STEPS": (9, 15), "WARMUP_ITERS": 5, "WARMUP_METHOD": method}
-    cfg = schedule(**keys)
+    cfg = schedule("detectron2", **keys)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = build_lr_scheduler(cfg, optimizer)
     for iteration in range(20):
@@ -465,10 +465,10 @@ def test_what_cannot_be_trained_is_named(root, tmp_path):
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
     ):
         with pytest.raises(UserError, match=message):
-            Training(config(root, tmp_path, *overrides))
+            Trainer(config(root, tmp_path, *overrides))
     checkpoint.save({"a": torch.zeros(1)}, tmp_path / "checkpoints/last.pt")
     with pytest.raises(UserError, match="no checkpoint of a run"):
-        Training(config(root, tmp_path)).resume()
+        Trainer(config(root, tmp_path)).resume()
 
 
 # --- predictions ---------------------------------------------------------------------------------
