@@ -17,17 +17,11 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-from shared.catalog import data_root
-from shared.dataset_check import (
-    Options,
-    Report,
-    check,
-    contact_sheet,
-    present_names,
-    require_known,
-)
+from shared.data import data_root
+from shared.data.checker import Options, Report, check, present_names, require_known
+from shared.data.contact_sheet import contact_sheet
+from shared.data.images import write_png
 from shared.errors import UserError
-from shared.images import write_png
 
 EXIT_ERRORS_FOUND = 1
 

@@ -14,9 +14,9 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-from shared.catalog import data_root
+from shared.data import data_root
+from shared.data.images import write_png
 from shared.errors import UserError
-from shared.images import write_png
 from shared.toy.layouts import LAYOUTS, make_toy
 from shared.toy.layouts.preview import contact_sheet
 

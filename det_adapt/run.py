@@ -17,11 +17,10 @@ from det_adapt.source_stage import resolve_weights
 from det_adapt.structures import Sample
 from det_adapt.training import build_training, load_detector
 from shared import distributed
-from shared.catalog import DetectionDataset
 from shared.config import changed, flatten
+from shared.data import DetectionDataset, resolve_detection
 from shared.errors import UserError
 from shared.events import describe_environment
-from shared.own_data import resolve_detection
 from shared.run import run
 from shared.run.folder import check_same_run, settings_of
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.catalog import (
+from shared.data import (
     DetectionDataset,
     DetectionRecord,
     SegmentationDataset,

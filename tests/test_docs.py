@@ -21,10 +21,10 @@ from seg_adapt.engine.build import (
 )
 from seg_adapt.engine.stages import plan_stages
 from seg_adapt.evaluation.inference import Windows
-from shared.catalog import SEGMENTATION
 from shared.config import load_config
+from shared.data import SEGMENTATION
+from shared.data.label_maps import label_space
 from shared.domain_losses import Domain
-from shared.label_maps import label_space
 
 REPOSITORY = Path(__file__).parents[1]
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()

@@ -9,10 +9,9 @@ from det_adapt.config import seed
 from det_adapt.data.loaders import SlotDataset
 from det_adapt.data.samples import Augmentation
 from det_adapt.structures import Sample
-from shared.catalog import DetectionDataset, data_root
+from shared.data import DetectionDataset, data_root, resolve_detection
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.own_data import resolve_detection
 from shared.slots import BatchPlan, PairedLoader, share
 
 

@@ -14,11 +14,10 @@ from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from shared import distributed
-from shared.catalog import SegmentationDataset, data_root
+from shared.data import SegmentationDataset, data_root, resolve_segmentation
+from shared.data.label_maps import LabelSpace
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.label_maps import LabelSpace
-from shared.own_data import resolve_segmentation
 from shared.slots import BatchPlan, PairedLoader, share
 
 

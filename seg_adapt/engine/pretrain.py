@@ -20,7 +20,7 @@ from seg_adapt.models.build import build_classifier, build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import conventions
 from shared import checkpoint
-from shared.label_maps import CITYSCAPES_19
+from shared.data.label_maps import CITYSCAPES_19
 from shared.schedules import poly, warm_up
 from shared.toy.crops import render_crops, render_styled
 

@@ -33,9 +33,9 @@ from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import initialise
 from shared import distributed
+from shared.data import resolve_label_space, resolve_segmentation
+from shared.data.images import image_size
 from shared.errors import UserError
-from shared.images import image_size
-from shared.own_data import resolve_label_space, resolve_segmentation
 from shared.processes import prefetch
 from shared.run import run
 from shared.run.folder import last_checkpoint

@@ -11,9 +11,9 @@ import torch
 from fvcore.common.config import CfgNode
 
 from shared import distributed
+from shared.data.images import write_png
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment, read_metrics
-from shared.images import write_png
 from shared.progress import Progress, peak_memory
 from shared.report import write_report
 from shared.run.folder import write_config

@@ -5,14 +5,14 @@ import numpy as np
 import torch
 
 from det_adapt.structures import Detections
-from shared.catalog import (
+from shared.data import (
     Annotation,
     DetectionDataset,
     DetectionRecord,
     load_detection,
     read_instance_ids,
 )
-from shared.images import write_png
+from shared.data.images import write_png
 
 CLASSES = ("car", "person", "bus")
 SIZE = (120, 160)

@@ -11,11 +11,11 @@ from det_adapt.config import defaults
 from det_adapt.data.build import paired_loader, source_dataset, target_dataset
 from det_adapt.data.loaders import SlotDataset, samples_in_order
 from det_adapt.data.samples import Augmentation, read_sample, resized_size
-from shared.catalog import DetectionDataset
 from shared.config import changed, load_config
+from shared.data import DetectionDataset
+from shared.data.images import read_image
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
-from shared.images import read_image
 from shared.toy.layouts import make_toy
 
 CLASSES = ("car", "person")

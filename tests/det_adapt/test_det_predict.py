@@ -13,7 +13,7 @@ from det_adapt.predict import Predictor, main
 from det_adapt.predictions import read_detections
 from det_adapt.source_stage import CONFIGS
 from det_adapt.training import engine_config
-from shared.images import write_png
+from shared.data.images import write_png
 from shared.pictures import class_colors
 from shared.run.folder import write_config
 

@@ -9,11 +9,11 @@ from PIL import Image
 from seg_adapt.data.cache import ResizedFiles
 from seg_adapt.data.dataset import SlotDataset
 from seg_adapt.data.transforms import JointTransform, resize_image, resize_labels
-from shared.catalog import load_segmentation
+from shared.data import load_segmentation
+from shared.data.images import read_image, read_labels, write_png
+from shared.data.label_maps import label_space
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
-from shared.images import read_image, read_labels, write_png
-from shared.label_maps import label_space
 
 TRANSFORM = JointTransform(resize=(72, 40), crop=(48, 32), flip=0.5)
 

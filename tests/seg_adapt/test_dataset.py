@@ -7,11 +7,11 @@ import torch
 from seg_adapt.data.dataset import SlotDataset, collate, pseudo_label_path, read_pair
 from seg_adapt.data.transforms import JointTransform, resize_image
 from seg_adapt.structures import TargetBatch
-from shared.catalog import load_segmentation
+from shared.data import load_segmentation
+from shared.data.images import read_image, write_png
+from shared.data.label_maps import label_space, lookup_table
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
-from shared.images import read_image, write_png
-from shared.label_maps import label_space, lookup_table
 
 SPACE = label_space("cityscapes19")
 TRANSFORM = JointTransform(scales=(0.7, 1.3), crop=(48, 32), flip=0.5)

@@ -15,11 +15,11 @@ from seg_adapt.engine.trainer import Trainer
 from seg_adapt.evaluation.inference import Windows, predict_train_ids, window_probabilities
 from seg_adapt.methods.source_only import SourceOnly
 from seg_adapt.predict import Predictor
-from shared.catalog import load_segmentation
 from shared.config import load_config
+from shared.data import load_segmentation
+from shared.data.images import read_image, read_labels
+from shared.data.label_maps import LabelSpace
 from shared.errors import UserError
-from shared.images import read_image, read_labels
-from shared.label_maps import LabelSpace
 
 # Five classes without label ids: predictions are written as they are.
 FIVE = LabelSpace("five", tuple("abcde"), ((0, 0, 0),) * 5, None, {})

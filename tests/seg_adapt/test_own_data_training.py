@@ -16,13 +16,12 @@ from seg_adapt.engine.checkpoint import load_method, resume_run
 from seg_adapt.engine.pretrain import weights_path
 from seg_adapt.engine.run import Run
 from seg_adapt.structures import TargetBatch
-from shared.catalog import load_segmentation
 from shared.cli import call
+from shared.data import load_segmentation, resolve_label_space, resolve_segmentation
+from shared.data.images import read_labels, write_png
+from shared.data.label_maps import IGNORE, label_space, lookup_table
 from shared.errors import UserError
 from shared.events import read_metrics
-from shared.images import read_labels, write_png
-from shared.label_maps import IGNORE, label_space, lookup_table
-from shared.own_data import resolve_label_space, resolve_segmentation
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "own_data.md").read_text()

@@ -10,8 +10,8 @@ from seg_adapt.engine.checkpoint import load_method, save_run
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.evaluation.inference import predict_train_ids
 from seg_adapt.predict import main
-from shared.images import read_labels, write_png
-from shared.label_maps import encode_colors, label_space, to_label_ids
+from shared.data.images import read_labels, write_png
+from shared.data.label_maps import encode_colors, label_space, to_label_ids
 
 CPU = torch.device("cpu")
 

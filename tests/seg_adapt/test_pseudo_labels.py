@@ -21,9 +21,9 @@ from seg_adapt.engine.pseudo_labels import (
     make_pseudo_labels,
 )
 from seg_adapt.methods.source_only import SourceOnly
-from shared.catalog import load_segmentation
+from shared.data import load_segmentation
+from shared.data.images import read_image, read_labels, write_png
 from shared.errors import UserError
-from shared.images import read_image, read_labels, write_png
 
 CLASSES = 5
 SIZE = (32, 64)

@@ -14,10 +14,10 @@ from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.dast import Dast
 from seg_adapt.methods.source_only import SourceOnly
 from shared import checkpoint
-from shared.catalog import load_segmentation
+from shared.data import load_segmentation
+from shared.data.images import read_image, write_png
+from shared.data.label_maps import label_space, lookup_table
 from shared.errors import UserError
-from shared.images import read_image, write_png
-from shared.label_maps import label_space, lookup_table
 
 SPACE = label_space("cityscapes19")
 CPU = torch.device("cpu")

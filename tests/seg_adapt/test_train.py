@@ -1,12 +1,15 @@
 """The command line, in process and, where the process matters, outside."""
 
+import contextlib
+import io
 import json
+import logging
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import commands
 import numpy as np
@@ -18,8 +21,8 @@ from seg_adapt import train
 from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
+from shared.data.images import write_png
 from shared.events import read_metrics
-from shared.images import write_png
 from shared.run.folder import last_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,33 +36,47 @@ def fails(capsys, *arguments):
     return commands.fails(capsys, train.main, *arguments)
 
 
-def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
-    settings, tmp_path, capsys, caplog
-):
-    caplog.set_level("INFO")
-    folder = tmp_path / "toy" / "road"
-    assert run("--method", "road", "--output", folder, *settings) == 0
-    printed = capsys.readouterr()
-    assert "toy default, game → real" in caplog.text
-    assert "configs/road_gta5.yaml" in caplog.text
-    assert "source_only: mIoU" in printed.out and "road: mIoU" in printed.out
+@pytest.fixture(scope="module")
+def toy_default(settings, tmp_path_factory):
+    """The run of ROAD on the toy default, its baseline beside it, and what the command said."""
+    folder = tmp_path_factory.mktemp("runs") / "toy" / "road"
+    printed, logged = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(logged)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    with contextlib.redirect_stdout(printed):
+        assert run("--method", "road", "--output", folder, *settings) == 0
+    logging.getLogger().removeHandler(handler)
+    return SimpleNamespace(folder=folder, printed=printed.getvalue(), log=logged.getvalue())
 
-    for run_folder in (folder, folder.with_name("source_only")):
-        names = {p.name for p in run_folder.iterdir()}
-        assert names >= {
-            "config.yaml",
-            "environment.json",
-            "metrics.jsonl",
-            "tensorboard",
-            "checkpoints",
-            "predictions",
-            "panels",
-            "report.html",
-        }
-        score = [e for e in read_metrics(run_folder) if e["kind"] == "eval"][-1]
-        assert score["images"] == 3
-        assert score["miou"] == score["official"]["miou"]
-        assert score["iou"] == score["official"]["iou"]
+
+def test_the_toy_default_says_what_it_is_and_both_scores(toy_default):
+    assert "toy default, game → real" in toy_default.log
+    assert "configs/road_gta5.yaml" in toy_default.log
+    assert "source_only: mIoU" in toy_default.printed and "road: mIoU" in toy_default.printed
+
+
+@pytest.mark.parametrize("name", ["source_only", "road"])
+def test_a_run_leaves_predictions_official_scores_and_a_report(toy_default, name):
+    folder = toy_default.folder.with_name(name)
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "predictions",
+        "panels",
+        "report.html",
+    }
+    score = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+    assert score["images"] == 3
+    assert score["miou"] == score["official"]["miou"]
+    assert score["iou"] == score["official"]["iou"]
+
+
+def test_a_run_says_how_it_was_trained_and_shows_before_and_after(toy_default):
+    folder = toy_default.folder
     trained = [e for e in read_metrics(folder) if e["kind"] == "train"]
     assert [e["iteration"] for e in trained] == [1, 2, 3, 4]
     assert trained[0].keys() >= {"loss/seg", "loss/distillation", "loss/spatial", "lr/model"}
@@ -69,10 +86,13 @@ def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
     assert panel.shape[1] > 4 * panel.shape[0] * 1.5  # input, truth, before, after
     assert "source_only" in (folder / "report.html").read_text()
 
-    assert "already holds a run" in fails(capsys, "--method", "road", "--output", folder, *settings)
-    before = score_of(folder)
-    assert run("--method", "road", "--output", folder, "--eval-only", *settings) == 0
-    assert score_of(folder) == before
+
+def test_a_run_that_is_there_is_scored_again_but_not_overwritten(toy_default, settings, capsys):
+    arguments = ("--method", "road", "--output", toy_default.folder, *settings)
+    assert "already holds a run" in fails(capsys, *arguments)
+    before = score_of(toy_default.folder)
+    assert run("--eval-only", *arguments) == 0
+    assert score_of(toy_default.folder) == before
 
 
 def test_panels_show_other_runs_and_what_the_method_sees(settings, tmp_path, capsys):
@@ -91,7 +111,7 @@ def test_panels_show_other_runs_and_what_the_method_sees(settings, tmp_path, cap
     assert widths == [5 * 512 + 4 * 6, 6 * 512 + 5 * 6]
 
 
-@contextmanager
+@contextlib.contextmanager
 def interruption(monkeypatch, done=3):
     """Ctrl-C after that many iterations."""
     step = Trainer.step

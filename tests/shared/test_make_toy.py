@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import load_detection
 from shared.cli import call
+from shared.data import load_detection
+from shared.data.images import read_image
 from shared.errors import UserError
-from shared.images import read_image
 from shared.toy.layouts import LAYOUTS, make_toy
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "make_toy.py"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.catalog.detection import DETECTION
-from shared.catalog.segmentation import SEGMENTATION
+from shared.data.detection import DETECTION
+from shared.data.segmentation import SEGMENTATION
 from shared.toy.layouts import LAYOUTS, ensure, toy_layouts
 
 NAMES = sorted({*DETECTION, *SEGMENTATION})

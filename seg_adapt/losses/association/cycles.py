@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seg_adapt.losses.association.kernels import best_match, normalize
-from shared.label_maps import IGNORE
+from shared.data.label_maps import IGNORE
 
 
 class Pixels(NamedTuple):
