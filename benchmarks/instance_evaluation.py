@@ -21,7 +21,9 @@ from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling
 
 from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
 from det_adapt.structures import Detections
-from shared.data import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
+from shared.data.catalog import load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS, read_instance_ids
+from shared.data.records import DetectionRecord
 from shared.toy.layouts import make_toy
 
 

@@ -18,8 +18,9 @@ from det_adapt.structures import Sample
 from det_adapt.training import build_training, load_detector
 from shared import distributed
 from shared.config import changed
-from shared.data import DetectionDataset, resolve_detection
 from shared.data.images import write_png
+from shared.data.own import resolve_detection
+from shared.data.records import DetectionDataset
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment
 from shared.progress import Progress, peak_memory

@@ -8,7 +8,9 @@ from fvcore.common.config import CfgNode
 from det_adapt.config import seed
 from det_adapt.data.loaders import BatchPlan, PairedLoader, SlotDataset
 from det_adapt.data.samples import Augmentation
-from shared.data import DetectionDataset, data_root, resolve_detection
+from shared.data.folders import data_root
+from shared.data.own import resolve_detection
+from shared.data.records import DetectionDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
 
@@ -89,7 +91,7 @@ def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> 
     if not records:
         raise UserError(f"{key}: {name} has no images")
     official = first.official_root if len(parts) == 1 else None
-    return DetectionDataset(name, records, first.classes, first.split, official)
+    return DetectionDataset(name, records, first.classes, official)
 
 
 def _check_classes(cfg: CfgNode, classes: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from det_adapt.data.samples import Augmentation, read_sample, trained_on
 from det_adapt.structures import Sample
-from shared.data import DetectionDataset, DetectionRecord
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.domain_losses import Domain
 from shared.errors import UserError
 

@@ -13,9 +13,9 @@ from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluating, prediction_path
 from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.methods.base import Method
-from shared.data import SegmentationDataset
 from shared.data.images import read_labels, remap, write_png
 from shared.data.label_maps import LabelSpace, encode_colors, lookup_table
+from shared.data.records import SegmentationDataset
 from shared.errors import UserError
 from shared.pictures import evenly_spaced, panel, to_array
 

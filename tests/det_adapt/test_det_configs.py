@@ -10,7 +10,7 @@ from det_adapt.data.build import train_augmentation
 from det_adapt.engines.torchvision.trainer import SapRCNN, build_optimizer
 from det_adapt.run_folder import CONFIGS, source_config
 from det_adapt.training import engine_config
-from shared.data import DETECTION
+from shared.data.catalog import DETECTION
 
 FILES = sorted(
     path

@@ -8,7 +8,7 @@ from seg_adapt.data.dataset import SlotDataset, SlotLabels, collate, pseudo_labe
 from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform, resize_image
 from seg_adapt.structures import TargetBatch
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, write_png
 from shared.data.label_maps import label_space, lookup_table
 from shared.domain_losses import Domain
