@@ -199,14 +199,14 @@ def test_image_and_label_of_different_sizes(copy):
     assert line.startswith("error") and "is for 130×64 pixels, its image has 128×64" in line
 
 
-def test_colour_pictures_instead_of_ids(copy):
+def test_color_pictures_instead_of_ids(copy):
     root = copy("RAND_CITYSCAPES")
     tree = root / "toy/RAND_CITYSCAPES/GT"
     shutil.copy(tree / "COLOR/0000001.png", tree / "LABELS/0000001.png")
     assert "use GT/LABELS, not GT/COLOR" in the_line(root, "toy_synthia")
     root = copy("gta5")
     write_png(root / "toy/gta5/labels/00001.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    assert "colour picture of the labels" in the_line(root, "toy_game")
+    assert "color picture of the labels" in the_line(root, "toy_game")
 
 
 def test_train_ids_in_the_place_of_label_ids(copy):
