@@ -18,7 +18,8 @@ from det_adapt.source_stage import resolve_weights
 from det_adapt.structures import Sample
 from shared import distributed
 from shared.config import changed, flatten
-from shared.data import DetectionDataset, resolve_detection
+from shared.data.own import resolve_detection
+from shared.data.records import DetectionDataset
 from shared.errors import UserError
 from shared.events import describe_environment
 from shared.run import run

@@ -22,7 +22,7 @@ from seg_adapt.engine.build import (
 from seg_adapt.engine.stages import plan_stages
 from seg_adapt.evaluation.inference import Windows
 from shared.config import load_config
-from shared.data import SEGMENTATION
+from shared.data.catalog import SEGMENTATION
 from shared.data.label_maps import label_space
 from shared.domain_losses import Domain
 

@@ -33,8 +33,8 @@ from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import load_pretrained
 from shared import distributed
-from shared.data import resolve_label_space, resolve_segmentation
 from shared.data.images import image_size
+from shared.data.own import resolve_label_space, resolve_segmentation
 from shared.errors import UserError
 from shared.processes import prefetch
 from shared.run import run

@@ -11,7 +11,7 @@ from det_adapt.engines import engine_config
 from det_adapt.source_stage import source_config
 from det_adapt.torchvision_engine import SapRCNN, build_optimizer
 from shared.config import CONFIGS
-from shared.data import DETECTION
+from shared.data.catalog import DETECTION
 
 FILES = sorted(
     path

@@ -191,7 +191,7 @@ def test_what_detectron2_cannot_build_is_named():
 def test_detectron2_knows_every_data_set_by_name(toy_root, monkeypatch):
     from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 
-    from shared.data import DETECTION, load_detection
+    from shared.data.catalog import DETECTION, load_detection
 
     monkeypatch.setenv("DETECTRON2_DATASETS", str(toy_root))
     assert set(DETECTION) <= set(DatasetCatalog.list())
@@ -217,7 +217,7 @@ def test_detectron2_knows_every_data_set_by_name(toy_root, monkeypatch):
 
 def test_a_data_set_without_annotations_has_none_in_detectron2_either(toy_root):
     from det_adapt.detectron2_engine import to_dicts
-    from shared.data import load_detection
+    from shared.data.catalog import load_detection
 
     entries = to_dicts(load_detection("toy_cityscapes_det_train", toy_root))
     assert entries and all("annotations" not in entry for entry in entries)

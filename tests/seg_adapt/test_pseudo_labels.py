@@ -21,7 +21,7 @@ from seg_adapt.engine.pseudo_labels import (
     make_pseudo_labels,
 )
 from seg_adapt.methods.source_only import SourceOnly
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, read_labels, write_png
 from shared.errors import UserError
 

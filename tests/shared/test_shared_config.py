@@ -51,7 +51,10 @@ def test_config_refuses_bad_files(tree, tmp_path):
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(tree, tmp_path / "broken.yaml")
     for text, message in (
-        ("", "not a YAML file of `KEY: value` lines"),
+        ("", "holds nothing, expected 'key: value' lines"),
+        ("N: 1\nN: 2\n", "key 'N' stands there twice"),
+        ("SOLVER: {LR: 1, LR: 2}\n", "key 'LR' stands there twice"),
+        ("_BASE_: 3\n", "is 3, expected the name of a file"),
         ("- N\n", "holds a list"),
         ("N:\n", "'N' in .* has no value"),
         ("1: 2\n", "unknown key '1'"),
