@@ -2,17 +2,13 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
 from fvcore.common.config import CfgNode
 
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
-
-Options = TypeVar("Options")
 
 
 def load_config(
@@ -59,12 +55,6 @@ def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
     cfg.merge_from_list([key, value])
     cfg.freeze()
     return cfg
-
-
-def options_from(kind: type[Options], node: CfgNode) -> Options:
-    """The dataclass `kind`, every field from the key of its name in upper case; lists as tuples."""
-    values = {field.name: node[field.name.upper()] for field in fields(kind)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _merge_file(cfg: CfgNode, path: Path) -> None:

@@ -9,9 +9,9 @@ from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset, collate, read_pair
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluating, prediction_path
 from seg_adapt.engine.stages import Kind, StagePlan
+from seg_adapt.evaluation.inference import network_size
 from seg_adapt.methods.base import Method
 from shared.catalog import SegmentationDataset
 from shared.errors import UserError
