@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seg_adapt.losses.association import (
     Cycles,
     Pixels,
-    aggregate_features,
-    aggregate_probabilities,
     association_loss,
     cosine_pixels,
     kl_pixels,
 )
-from seg_adapt.losses.smoothing import adaptive_label_smoothing
+from seg_adapt.losses.pairwise_softmax import aggregate_features, aggregate_probabilities
 from seg_adapt.methods.base import METHODS, Method, labels_at
 from seg_adapt.models.segmentor import Outputs
 from seg_adapt.pictures import draw_cycles
@@ -161,6 +160,31 @@ class Plca(Method):
         rows, columns = _map_of(level, outputs).shape[-2:]
         positions = self.segmentor.input_positions
         return positions(rows).numpy(), positions(columns).numpy()
+
+
+def uniform_cross_entropy(logits: Tensor) -> Tensor:
+    """l = −1/C Σ_c log P(c): how far each prediction is from the uniform one.
+
+    Args:
+        logits: (N, C, h, w).
+
+    Returns:
+        (N, h, w), at least log C.
+    """
+    return -F.log_softmax(logits, dim=1).mean(dim=1)
+
+
+def adaptive_label_smoothing(logits: Tensor, gamma: float = 10.0) -> Tensor:
+    """Eq. 13 as the mean of (l − γ)² / 2γ.
+
+    Its gradient is that of the released code's (l/γ − 1) · l with the factor held constant, whose
+    value may fall while l moves away from γ and says nothing in a log.
+
+    Args:
+        logits: (N, C, h, w); every position counts, labelled or not.
+        gamma: the l that predictions are drawn to.
+    """
+    return (uniform_cross_entropy(logits) - gamma).square().mean() / (2 * gamma)
 
 
 def count_cycles(level: str, cycles: list[Cycles], target: Outputs) -> Records:

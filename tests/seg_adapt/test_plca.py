@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
-from seg_adapt.losses.association import aggregate_features, aggregate_probabilities
-from seg_adapt.losses.smoothing import adaptive_label_smoothing, uniform_cross_entropy
-from seg_adapt.methods.plca import Plca, PlcaOptions
+from seg_adapt.losses.pairwise_softmax import aggregate_features, aggregate_probabilities
+from seg_adapt.methods.plca import (
+    Plca,
+    PlcaOptions,
+    adaptive_label_smoothing,
+    uniform_cross_entropy,
+)
 from seg_adapt.models.segmentor import Outputs
 from seg_adapt.options import LossOptions
 from seg_adapt.structures import TargetBatch
