@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode as Node
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from shared.config import differences, flatten, nested
 from shared.errors import UserError
-from shared.sap import SapOptions, add_sap_keys, sap_options
+from shared.sap import SapOptions
 
 INSTALL_DETECTRON2 = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 DETECTION_LEVELS = (*range(3, 34, 3), 35, 37)
@@ -85,7 +85,7 @@ def add_keys(cfg: Node) -> None:
     cfg.MODEL.VGG = Node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
-    add_sap_keys(cfg, detection)  # explained in shared/sap/options.py
+    detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
     cfg.SAP.LOWER = Node()  # a second pyramid; its other options are SAP's
     cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
@@ -146,7 +146,7 @@ def check_torchvision(cfg: Node) -> None:
 
 def sap_plan(cfg: Node) -> SapPlan | None:
     """What `cfg.SAP` asks for; None on the source only."""
-    upper = sap_options(cfg)
+    upper = SapOptions.from_config(cfg)
     if not cfg.SAP.ENABLED:
         return None
     node = cfg.SAP.LOWER

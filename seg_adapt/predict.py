@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_adapt.engine.build import network_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
-from seg_adapt.evaluation.inference import Windows, predict_train_ids
+from seg_adapt.evaluation.inference import Windows, network_size, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import predicting
 from shared.data.images import write_png

@@ -3,17 +3,14 @@
 import contextlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
-
-Options = TypeVar("Options")
 
 _PACKAGE = Path(__file__).parent
 # The experiments: an installed package holds them, a checkout has them at its top.
@@ -109,12 +106,6 @@ def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
     cfg.merge_from_list([key, value])
     cfg.freeze()
     return cfg
-
-
-def options_from(kind: type[Options], node: CfgNode) -> Options:
-    """The dataclass `kind`, every field from the key of its name in upper case; lists as tuples."""
-    values = {field.name: node[field.name.upper()] for field in fields(kind)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:

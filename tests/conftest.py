@@ -14,9 +14,11 @@ from PIL import Image
 
 from det_adapt.config import INSTALL_DETECTRON2
 from seg_adapt.engine.pretrain import pretrain, weights_path
+from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
+from seg_adapt.options import LayerRates, ModelOptions
+from seg_adapt.structures import Geometry, Phase, SourceBatch, TargetBatch
 from shared.data.records import DetectionRecord
 from shared.toy.layouts import LAYOUTS, make_toy
 
@@ -96,11 +98,25 @@ def all_toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def tiny_segmentor(num_classes: int = 5, **arguments) -> Segmentor:
+def network(architecture: str, num_classes: int = 5, **options) -> Segmentor:
+    """A segmentor all of which is trained, BatchNorm included."""
+    options = {"bn": "train", "bn_affine": True, "align_corners": False} | options
+    return build_segmentor(ModelOptions(architecture=architecture, **options), num_classes)
+
+
+def tiny_segmentor(num_classes: int = 5, **options) -> Segmentor:
     """A ResNet-18 of an eighth of the width; the same weights at every call."""
     torch.manual_seed(0)
-    arguments = {"architecture": "resnet18", "width": 0.125, "bn": "frozen"} | arguments
-    return build_segmentor(num_classes=num_classes, **arguments)
+    options = {"architecture": "resnet18", "width": 0.125, "bn": "frozen"} | options
+    return network(num_classes=num_classes, **options)
+
+
+def backward(method: Method, phase: Phase) -> None:
+    """Back-propagates a phase into its own group alone, as the engine does."""
+    groups = method.groups(LayerRates())[phase.group]
+    total = sum(phase.losses.values())
+    if total.requires_grad:
+        total.backward(inputs=[p for group in groups for p in group["params"]])
 
 
 def random_batches(

@@ -13,7 +13,6 @@ from det_adapt.config import defaults as detection_defaults
 from det_adapt.engines import engine_config
 from det_adapt.torchvision_engine import SapRCNN
 from seg_adapt.config import check, defaults
-from seg_adapt.engine import build as build_module
 from seg_adapt.engine.build import (
     method_from_config,
     segmentor_from_config,
@@ -21,6 +20,7 @@ from seg_adapt.engine.build import (
 )
 from seg_adapt.engine.stages import plan_stages
 from seg_adapt.evaluation.inference import Windows
+from seg_adapt.options import LayerRates
 from shared.config import load_config
 from shared.data.catalog import SEGMENTATION
 from shared.data.label_maps import label_space
@@ -91,7 +91,6 @@ def build(cfg):
         assert cfg.DATASETS[key] in SEGMENTATION or (key == "TEST" and not cfg.DATASETS.TEST)
     for domain in Domain:
         transform_from_config(cfg, domain)
-    build_module.network_size(cfg, "TEST")
     Windows.from_config(cfg)
     # Full networks, without their memory.
     with torch.device("meta"):
@@ -103,7 +102,7 @@ def test_every_experiment_builds_and_says_what_it_is(path):
     assert path.read_text().startswith("# ")
     cfg = load_config(defaults(), path)
     method = build(cfg)
-    assert {name.upper() for name in method.groups()} <= set(cfg.SOLVER)
+    assert {name.upper() for name in method.groups(LayerRates())} <= set(cfg.SOLVER)
     assert plan_stages(cfg, method)
 
 

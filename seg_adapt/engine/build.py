@@ -8,11 +8,12 @@ from fvcore.common.config import CfgNode
 from seg_adapt.data.dataset import SlotDataset
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
-from seg_adapt.evaluation.inference import Windows
+from seg_adapt.evaluation.inference import Windows, network_size
 from seg_adapt.methods import METHODS
 from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.options import ModelOptions
 from shared import distributed
 from shared.data.folders import data_root
 from shared.data.label_maps import LabelSpace
@@ -28,9 +29,7 @@ def dataset_root(cfg: CfgNode) -> Path:
 
 
 def device_of(cfg: CfgNode) -> torch.device:
-    """Raises UserError for a device that is neither `cpu` nor a GPU that is there."""
-    if cfg.MODEL.DEVICE not in ("cpu", "cuda"):
-        raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cpu or cuda")
+    """Of MODEL.DEVICE; UserError for a GPU that is not there."""
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE is cuda, but torch sees no GPU: use MODEL.DEVICE cpu")
     return torch.device(cfg.MODEL.DEVICE)
@@ -38,49 +37,22 @@ def device_of(cfg: CfgNode) -> torch.device:
 
 def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
     """The untrained network; `seg_adapt.models.weights.load_pretrained` loads its weights."""
-    model = cfg.MODEL
-    return build_segmentor(
-        architecture=model.ARCHITECTURE,
-        num_classes=num_classes,
-        width=model.WIDTH,
-        layout=model.LAYOUT,
-        rates=tuple(model.ASPP.RATES),
-        aspp_bias=model.ASPP.BIAS,
-        bn=model.BN,
-        bn_affine=model.BN_AFFINE,
-        preprocessing=model.PREPROCESSING,
-        align_corners=model.ALIGN_CORNERS,
-        freeze_stages=model.FREEZE_STAGES,
-        last_shortcut=model.LAST_SHORTCUT,
-        frontend_padding=model.FRONTEND.PADDING,
-    )
+    return build_segmentor(ModelOptions.from_config(cfg), num_classes)
 
 
 def method_from_config(cfg: CfgNode, segmentor: Segmentor) -> Method:
-    if cfg.LOSS.RESOLUTION not in ("input", "output"):
-        raise UserError(f"LOSS.RESOLUTION is '{cfg.LOSS.RESOLUTION}', expected input or output")
     return METHODS.get(cfg.METHOD).from_config(cfg, segmentor)
 
 
 def transform_from_config(cfg: CfgNode, domain: Domain) -> JointTransform:
     node = cfg.INPUT[domain.name]
     return JointTransform(
-        resize=_size(node.RESIZE, f"INPUT.{domain.name}.RESIZE"),
+        resize=tuple(node.RESIZE) or None,
         scales=tuple(node.SCALES),
-        crop=_size(cfg.INPUT.CROP, "INPUT.CROP"),
+        crop=tuple(cfg.INPUT.CROP) or None,
         flip=cfg.INPUT.FLIP,
         interpolation=cfg.INPUT.INTERPOLATION,
     )
-
-
-def network_size(cfg: CfgNode, part: str) -> tuple[int, int] | None:
-    """(height, width) that images are brought to whole; None keeps their own.
-
-    Args:
-        part: TEST, or TARGET for pseudo-labels.
-    """
-    size = _size(cfg.INPUT[part].RESIZE, f"INPUT.{part}.RESIZE")
-    return size and (size[1], size[0])
 
 
 def source_records(cfg: CfgNode, space: LabelSpace) -> SegmentationDataset:
@@ -176,11 +148,3 @@ def loader_from_config(
     plan = batch_plan(cfg, distributed.rank(), distributed.world_size())
     workers = cfg.DATALOADER.NUM_WORKERS
     return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
-
-
-def _size(value: list, key: str) -> tuple[int, int] | None:
-    if not value:
-        return None
-    if len(value) != 2 or min(value) < 1:
-        raise UserError(f"{key} must be [width, height] or [], got {list(value)}")
-    return value[0], value[1]

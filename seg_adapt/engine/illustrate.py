@@ -9,8 +9,8 @@ from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset, read_pair
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluating, prediction_path
+from seg_adapt.evaluation.inference import network_size
 from seg_adapt.methods.base import Method
 from shared.data.images import read_labels, remap
 from shared.data.label_maps import LabelSpace, encode_colors, lookup_table

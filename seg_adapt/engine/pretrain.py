@@ -19,6 +19,7 @@ from tqdm import tqdm
 from seg_adapt.models.build import build_classifier, build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import conventions
+from seg_adapt.options import ModelOptions
 from shared import checkpoint
 from shared.data.label_maps import CITYSCAPES_19
 from shared.schedules import poly, warm_up
@@ -73,7 +74,9 @@ def pretrain(
 ) -> float:
     """Trains, writes the weights to `path` and returns the accuracy on scenes not trained on."""
     torch.manual_seed(seed)
-    model = build_classifier(architecture=architecture, num_classes=len(CITYSCAPES_19), width=width)
+    # The statistics are measured last, in training mode.
+    options = ModelOptions(architecture=architecture, width=width, bn="train")
+    model = build_classifier(options, num_classes=len(CITYSCAPES_19))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
     scenes = _Scenes(test_scenes, steps * SCENES_PER_BATCH, seed)
     model.train()
@@ -87,7 +90,7 @@ def pretrain(
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     accuracy = _accuracy(model, _Scenes(0, test_scenes, seed))
-    segmentor = build_segmentor(architecture=architecture, num_classes=1, width=width)
+    segmentor = build_segmentor(options, num_classes=1)
     segmentor.load_state_dict(_backbone(model), strict=False)
     _measure_statistics(segmentor, seed)
     checkpoint.save({"segmentor": _backbone(segmentor), "made_for": conventions(segmentor)}, path)

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from fvcore.common.config import CfgNode
 from seg_adapt.engine.optimizers import build_optimizers, rate_factor, set_rates
 from seg_adapt.engine.stages import Kind, StagePlan, plan_stages
 from seg_adapt.methods.base import Method
+from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared import distributed
 from shared.errors import UserError
@@ -34,8 +34,6 @@ class Trainer:
     """
 
     def __init__(self, method: Method, cfg: CfgNode, *, device: torch.device) -> None:
-        if cfg.SOLVER.PRECISION not in ("fp32", "bf16"):
-            raise UserError(f"SOLVER.PRECISION is '{cfg.SOLVER.PRECISION}', expected fp32 or bf16")
         self.method = method
         self.seed = cfg.SEED
         self.device = device
@@ -57,13 +55,8 @@ class Trainer:
         self.stage_index = index
         stage = self.stage
         self.method.segmentor.set_bn(stage.bn)
-        self.method.options = replace(
-            self.method.options,
-            backbone_lr_mult=stage.solver.BACKBONE_LR_MULT,
-            head_lr_mult=stage.solver.HEAD_LR_MULT,
-        )
         self.method.enter(stage.method_stage)
-        groups = self.method.groups()
+        groups = self.method.groups(LayerRates.from_node(stage.solver))
         self.optimizers = build_optimizers(groups, stage.solver)
         self.parameters = {
             name: [p for part in parts for p in part["params"]] for name, parts in groups.items()

@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_batches, tiny_segmentor
+from conftest import backward, network, random_batches, tiny_segmentor
 
 from seg_adapt.config import defaults
 from seg_adapt.engine.stages import Kind
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.dast import Dast, DastOptions, attention_cut, corrector_loss
-from seg_adapt.models.build import build_segmentor
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -17,7 +16,7 @@ from shared.errors import UserError
 def dast(segmentor=None, **options):
     segmentor = segmentor or tiny_segmentor()
     torch.manual_seed(1)
-    return Dast(segmentor, dast=DastOptions(**options))
+    return Dast(segmentor, DastOptions(**options))
 
 
 def vgg(**arguments):
@@ -43,7 +42,7 @@ def telling_discoverer(method):
     ],
 )
 def test_features_are_those_before_the_last_residual_block_or_after_conv5_3(architecture, expected):
-    segmentor = build_segmentor(architecture=architecture, num_classes=3, width=0.03125)
+    segmentor = network(architecture, 3, width=0.03125)
     cut = attention_cut(segmentor)
     assert cut == expected
     if architecture.startswith("resnet"):
@@ -54,7 +53,7 @@ def test_features_are_those_before_the_last_residual_block_or_after_conv5_3(arch
 
 
 def test_the_papers_discriminators_on_a_map_of_the_papers_size():
-    method = Dast(build_segmentor(architecture="vgg16_fc7_d4", num_classes=19))
+    method = Dast(network("vgg16_fc7_d4", 19))
     shapes = [tuple(p.shape) for p in method.discoverer.parameters() if p.dim() == 4]
     assert shapes == [(256, 512, 3, 3), (128, 256, 3, 3), (64, 128, 3, 3), (1, 64, 3, 3)]
     shapes = [tuple(p.shape) for p in method.corrector.parameters() if p.dim() == 4]
@@ -73,8 +72,7 @@ def test_iteration_equals_the_hand_toggled_loop(build, attention):
     source, target = random_batches()
     gradients = []
     for phase in method.steps(source, target):
-        parameters = [p for part in method.groups()[phase.group] for p in part["params"]]
-        sum(phase.losses.values()).backward(inputs=parameters)
+        backward(method, phase)
     for p in method.parameters():
         gradients.append(p.grad)
         p.grad = None
@@ -226,7 +224,7 @@ def test_flat_attention_is_a_picture_too():
 
 
 def test_wrong_options_name_the_key():
-    with pytest.raises(UserError, match=r"DAST.CORRECTOR_WEIGHT is -1"):
+    with pytest.raises(UserError, match=r"DAST.CORRECTOR_WEIGHT is -1, expected at least 0"):
         DastOptions(corrector_weight=-1)
-    with pytest.raises(UserError, match="discriminator channels"):
+    with pytest.raises(UserError, match=r"DAST.D_CHANNELS is \[0\], expected whole numbers >= 1"):
         dast(d_channels=(0,))

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
-from conftest import random_batches, tiny_segmentor
+from conftest import backward, random_batches, tiny_segmentor
 
 from seg_adapt.config import defaults
 from seg_adapt.engine.stages import Kind
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods import METHODS
+from seg_adapt.options import LayerRates
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -39,13 +40,6 @@ def trainer(method, *overrides):
 @pytest.fixture(params=list(METHODS))
 def name(request):
     return request.param
-
-
-def backward(method, phase):
-    total = sum(phase.losses.values())
-    if total.requires_grad:
-        groups = method.groups()[phase.group]
-        total.backward(inputs=[p for part in groups for p in part["params"]])
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -78,7 +72,8 @@ def test_no_graph_outlives_its_phase(name):
 
 def test_every_trainable_parameter_is_in_one_group_and_gets_gradient(name):
     method = build(name)
-    grouped = [p for parts in method.groups().values() for part in parts for p in part["params"]]
+    groups = method.groups(LayerRates()).values()
+    grouped = [p for parts in groups for part in parts for p in part["params"]]
     assert len(grouped) == len({id(p) for p in grouped})
     trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
     assert {id(p) for p in grouped} == {id(p) for p in trainable.values()}
@@ -93,7 +88,7 @@ def test_only_the_yielded_group_receives_gradient(name):
     method = build(name)
     owner = {
         id(p): group
-        for group, parts in method.groups().items()
+        for group, parts in method.groups(LayerRates()).items()
         for part in parts
         for p in part["params"]
     }

@@ -6,11 +6,15 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
-from seg_adapt.losses.association import aggregate_features, aggregate_probabilities
-from seg_adapt.losses.smoothing import adaptive_label_smoothing, uniform_cross_entropy
-from seg_adapt.methods.base import ModelOptions
-from seg_adapt.methods.plca import Plca, PlcaOptions
+from seg_adapt.losses.pairwise_softmax import aggregate_features, aggregate_probabilities
+from seg_adapt.methods.plca import (
+    Plca,
+    PlcaOptions,
+    adaptive_label_smoothing,
+    uniform_cross_entropy,
+)
 from seg_adapt.models.segmentor import Outputs
+from seg_adapt.options import LossOptions
 from seg_adapt.structures import TargetBatch
 from shared.errors import UserError
 
@@ -18,8 +22,8 @@ REFERENCE = np.load(Path(__file__).parents[1] / "data" / "plca_reference.npz")
 LEVELS = {"association_features", "association_predictions"}
 
 
-def plca(bn="frozen", model=None, **options):
-    return Plca(tiny_segmentor(bn=bn), model, PlcaOptions(**options))
+def plca(bn="frozen", loss=None, **options):
+    return Plca(tiny_segmentor(bn=bn), PlcaOptions(**options), loss)
 
 
 def test_smoothing_has_the_released_loss_and_gradient():
@@ -62,7 +66,7 @@ def test_ablations(options, names):
 
 
 def test_lovasz_is_the_common_keys():
-    method = plca(model=ModelOptions(lovasz_weight=0.75))
+    method = plca(loss=LossOptions(lovasz_weight=0.75))
     assert {"lovasz", "seg", "smoothing", *LEVELS} == set(method.phase(*random_batches()).losses)
 
 

@@ -260,7 +260,8 @@ def test_two_processes_equal_one(target, toy_root, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(map(str, (here.parents[1], here.parent)))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     two = tmp_path / "two"
     subprocess.run([*launcher, script, here, toy_root, two], env=environment, check=True)

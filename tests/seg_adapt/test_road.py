@@ -11,7 +11,7 @@ from shared.errors import UserError
 
 def road(bn="frozen", **options):
     torch.manual_seed(1)
-    method = Road(tiny_segmentor(bn=bn), road=RoadOptions(**options))
+    method = Road(tiny_segmentor(bn=bn), RoadOptions(**options))
     method.prepare()
     return method
 
@@ -168,7 +168,7 @@ def test_a_new_layer_cannot_teach():
 def test_wrong_options_name_the_key():
     with pytest.raises(UserError, match=r"ROAD.DISTILLATION is 'both'"):
         RoadOptions(distillation="both")
-    with pytest.raises(UserError, match=r"ROAD.REGIONS"):
+    with pytest.raises(UserError, match=r"ROAD.REGIONS is \[0, 3\], expected \[rows, columns\]"):
         RoadOptions(regions=(0, 3))
 
 
@@ -176,7 +176,7 @@ def test_no_silent_random_teacher():
     method = Road(tiny_segmentor(), pretrained=False)
     with pytest.raises(UserError, match=r"MODEL.WEIGHTS is empty"):
         method.prepare()
-    Road(tiny_segmentor(), road=RoadOptions(distillation="none"), pretrained=False).prepare()
+    Road(tiny_segmentor(), RoadOptions(distillation="none"), pretrained=False).prepare()
 
 
 def test_regions_picture_counts_the_cells_of_every_region():

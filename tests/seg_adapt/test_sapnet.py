@@ -4,26 +4,26 @@ import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
 from seg_adapt.config import defaults
-from seg_adapt.methods.sapnet import SapNet
+from seg_adapt.methods.sapnet import SapNet, SapNetOptions
+from seg_adapt.options import LayerRates
 from shared.config import load_config
 from shared.errors import UserError
-from shared.sap import SapOptions
 
 SMALL = {"levels": (3, 9), "embed_channels": 16, "guide_channels": 16}
 
 
 def sapnet(feature_stage="", bn="frozen", **options):
     torch.manual_seed(1)
-    sap = SapOptions(**SMALL | options)
-    return SapNet(tiny_segmentor(bn=bn), sap=sap, feature_stage=feature_stage)
+    options = SapNetOptions(**SMALL | options, feature_stage=feature_stage)
+    return SapNet(tiny_segmentor(bn=bn), options)
 
 
 def test_default_is_the_papers_pyramid_on_layer4_guided_by_the_logits():
     cfg = load_config(defaults(), None, ["METHOD", "sapnet"])
     method = SapNet.from_config(cfg, tiny_segmentor())
-    assert method.sap == SapOptions()
-    assert method.sap.levels == (3, 9, 15, 21, 27, 33, 39, 45, 51)
-    assert (method.feature_stage, method.sap.loss_weight) == ("layer4", 0.1)
+    assert method.options == SapNetOptions()
+    assert method.options.levels == (3, 9, 15, 21, 27, 33, 39, 45, 51)
+    assert (method.feature_stage, method.options.loss_weight) == ("layer4", 0.1)
     channels = method.segmentor.channels_at("layer4")
     assert method.discriminator.guide_net[0].in_channels == channels + 5
     assert method.discriminator.guide_net[0].out_channels == 256
@@ -74,7 +74,7 @@ def test_head_is_trained_against_the_pyramid_through_the_guide_unless_detached(d
 
 def test_pyramid_has_a_rate_of_its_own_in_the_same_optimizer():
     method = sapnet(lr_mult=7.0)
-    groups = method.groups()
+    groups = method.groups(LayerRates())
     assert list(groups) == ["model"]
     discriminator = groups["model"][-1]
     assert discriminator["lr_mult"] == 7.0

@@ -7,24 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from conftest import network
 
 from seg_adapt import convert_weights
-from seg_adapt.models.build import build_classifier, build_segmentor
+from seg_adapt.models.build import build_classifier
 from seg_adapt.models.layouts import translate
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import load_pretrained, load_weights, torchvision_weights
+from seg_adapt.options import AsppOptions, ModelOptions
 from shared.cli import call
 from shared.errors import MissingFileError, UserError
 
-CAFFE = {"layout": "caffe", "preprocessing": "caffe", "rates": (6, 12)}
+CAFFE = {"layout": "caffe", "preprocessing": "caffe", "aspp": AsppOptions((6, 12))}
 ARCHITECTURE = {"resnet101": torchvision.models.resnet101, "vgg16": torchvision.models.vgg16}
 
 
 def unfilled(architecture: str = "resnet101", **options) -> Segmentor:
     """A full-size segmentor whose parameters are NaN until a file fills them."""
     with torch.device("meta"):
-        segmentor = build_segmentor(**{"num_classes": 19} | options, architecture=architecture)
+        segmentor = network(architecture, **{"num_classes": 19} | options)
     segmentor.to_empty(device="cpu")
     for parameter in segmentor.parameters():
         parameter.data.fill_(torch.nan)
@@ -89,7 +91,7 @@ def check_head(segmentor: Segmentor, state: dict, prefix: str) -> None:
 def test_torchvision_names_cover_the_backbone(prefix):
     published = translate(fabricate({prefix + n: s for n, s in shapes("resnet101").items()}))
     with torch.device("meta"):
-        own = build_segmentor(architecture="resnet101", num_classes=19).state_dict()
+        own = network("resnet101", 19).state_dict()
     backbone = {
         name: tensor.shape
         for name, tensor in own.items()
@@ -144,7 +146,7 @@ def test_trained_adaptsegnet_single_level(tmp_path):
 def test_trained_adaptsegnet_multi_level_uses_the_main_classifier(tmp_path):
     names = resnet_trunk() | aspp("layer5", 1024) | aspp("layer6", 2048)
     state = write(tmp_path / "multi.pth", names)
-    segmentor = unfilled(**CAFFE | {"rates": (6, 12, 18, 24)})
+    segmentor = unfilled(**CAFFE | {"aspp": AsppOptions()})
     report = load_weights(segmentor, tmp_path / "multi.pth")
     check_backbone(segmentor, state, torchvision_name)
     check_head(segmentor, state, "layer6.conv2d_list")
@@ -191,8 +193,8 @@ def test_plca_classes_are_put_into_train_id_order(tmp_path, classes):
     for branch in range(4):
         state[f"module.classifier.0.convs.{branch}.0.weight"] = head
     torch.save({"weights": state}, tmp_path / "plca.pth")
-    options = CAFFE | {"rates": (6, 12, 18, 24)}
-    segmentor = unfilled(**options, num_classes=classes, aspp_bias=False)
+    options = CAFFE | {"aspp": AsppOptions(bias=False)}
+    segmentor = unfilled(**options, num_classes=classes)
     report = load_weights(segmentor, tmp_path / "plca.pth")
     assert report.layout == "PLCA" and not report.missing and not report.unexpected
     for branch in segmentor.stages["head"].branches:
@@ -220,7 +222,7 @@ def torchvision_convs() -> list[str]:
 def test_plain_vgg_files(tmp_path, architecture, file):
     state = write(tmp_path / file, shapes("vgg16"))
     kind = "torchvision" if "397923af" in file else "caffe"
-    segmentor = unfilled(architecture, preprocessing=kind, rates=(6, 12))
+    segmentor = unfilled(architecture, preprocessing=kind, aspp=AsppOptions((6, 12)))
     report = load_weights(segmentor, tmp_path / file)
     check_backbone(segmentor, state, vgg_names(torchvision_convs()).get)
     assert len(report.matched) == 26 and len(report.ignored) == 6 and not report.unexpected
@@ -255,7 +257,7 @@ def _trained_vgg(split: bool) -> tuple[dict, list[str], tuple[str, str]]:
 def test_trained_vgg_layouts(tmp_path, split):
     names, convs, fc = _trained_vgg(split)
     state = write(tmp_path / "vgg.pth", names)
-    segmentor = unfilled("vgg16_fc7_d4", preprocessing="caffe", rates=(6, 12))
+    segmentor = unfilled("vgg16_fc7_d4", preprocessing="caffe", aspp=AsppOptions((6, 12)))
     report = load_weights(segmentor, tmp_path / "vgg.pth")
     check_backbone(segmentor, state, vgg_names(convs).get)
     for name, theirs in zip(("fc6", "fc7"), fc, strict=True):
@@ -266,14 +268,14 @@ def test_trained_vgg_layouts(tmp_path, split):
 
 
 def test_own_files_and_checkpoints_round_trip(tmp_path):
-    first = build_segmentor(architecture="resnet18", num_classes=5, width=0.1)
+    first = network("resnet18", 5, width=0.1)
     state = first.state_dict()
     method = {f"segmentor.{name}": tensor for name, tensor in state.items()}
     method["discriminator.0.weight"] = torch.zeros(3)
     files = {"plain": state, "ours": {"segmentor": state}, "run": {"method": method, "step": 3}}
     for name, content in files.items():
         torch.save(content, tmp_path / name)
-        second = build_segmentor(architecture="resnet18", num_classes=5, width=0.1)
+        second = network("resnet18", 5, width=0.1)
         report = load_weights(second, tmp_path / name)
         assert not report.missing and not report.unexpected
         assert all(torch.equal(tensor, state[key]) for key, tensor in second.state_dict().items())
@@ -281,9 +283,9 @@ def test_own_files_and_checkpoints_round_trip(tmp_path):
 
 
 def test_a_pretrained_classifier_fills_the_backbone(tmp_path):
-    classifier = build_classifier(architecture="resnet18", num_classes=7, width=0.1)
+    classifier = build_classifier(ModelOptions(architecture="resnet18", width=0.1), 7)
     torch.save({"segmentor": classifier.state_dict()}, tmp_path / "toy.pth")
-    segmentor = build_segmentor(architecture="resnet18", num_classes=5, width=0.1)
+    segmentor = network("resnet18", 5, width=0.1)
     report = load_pretrained(segmentor, str(tmp_path / "toy.pth"))
     assert {name.split(".")[1] for name in report.missing} == {"head"}
     kernel = segmentor.stages["layer4"][0].conv1.weight
@@ -291,7 +293,7 @@ def test_a_pretrained_classifier_fills_the_backbone(tmp_path):
 
 
 def thin(depth: int, width: float = 0.1) -> Segmentor:
-    return build_segmentor(architecture=f"resnet{depth}", num_classes=5, width=width)
+    return network(f"resnet{depth}", 5, width=width)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +349,7 @@ def test_a_missing_file_says_where_and_how():
 def test_conventions_that_shapes_do_not_show_are_checked(tmp_path):
     write(tmp_path / "single.pth", resnet_trunk() | aspp("layer5", 2048))
     with torch.device("meta"):
-        wrong = build_segmentor(architecture="resnet101", num_classes=19, layout="torchvision")
+        wrong = network("resnet101", 19, layout="torchvision")
     wrong.preprocessing = Preprocessing("caffe")
     with pytest.raises(UserError, match=r"MODEL\.LAYOUT caffe"):
         load_weights(wrong, tmp_path / "single.pth")
@@ -371,10 +373,10 @@ def test_torchvision_weights_come_from_its_own_cache(tmp_path, monkeypatch, arch
         state = torchvision.models.resnet18().state_dict()
     names = {name: tensor.shape for name, tensor in state.items()}
     write(tmp_path / "checkpoints" / "resnet18-f37072fd.pth", names)
-    segmentor = build_segmentor(architecture=architecture, num_classes=5)
+    segmentor = network(architecture, 5)
     report = load_pretrained(segmentor, "torchvision")
     assert {name.split(".")[1] for name in report.missing} == heads
-    caffe = build_segmentor(architecture=architecture, num_classes=5, preprocessing="caffe")
+    caffe = network(architecture, 5, preprocessing="caffe")
     with pytest.raises(UserError, match=r"MODEL\.PREPROCESSING torchvision"):
         load_pretrained(caffe, "torchvision")
 
@@ -402,10 +404,10 @@ def test_converting_writes_a_file_of_ours(tmp_path, capsys):
     assert call(convert_weights.main, argv) == 0
     assert "34 of 34 tensors loaded" in capsys.readouterr().out
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["ours.pth"]
-    segmentor = unfilled("vgg16_fc7_d4", preprocessing="caffe", rates=(6, 12))
+    segmentor = unfilled("vgg16_fc7_d4", preprocessing="caffe", aspp=AsppOptions((6, 12)))
     report = load_weights(segmentor, tmp_path / "new" / "ours.pth")
     assert report.layout == "ours" and not report.missing and not report.unexpected
-    wrong = unfilled("vgg16_fc7_d4", preprocessing="torchvision", rates=(6, 12))
+    wrong = unfilled("vgg16_fc7_d4", preprocessing="torchvision", aspp=AsppOptions((6, 12)))
     with pytest.raises(UserError, match=r"MODEL\.PREPROCESSING caffe"):
         load_weights(wrong, tmp_path / "new" / "ours.pth")
 

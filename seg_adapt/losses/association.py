@@ -1,11 +1,11 @@
-"""Pixel-level cycle association (§3.2 and §3.4): which pixels belong together, and its losses."""
+"""PLCA's pixel-level cycle association (§3.2, §3.4): which pixels belong together, its losses."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from seg_adapt.losses.association.kernels import best_match, normalize
+from seg_adapt.losses.pairwise_softmax import best_match, normalize
 from shared.data.label_maps import IGNORE
 
 

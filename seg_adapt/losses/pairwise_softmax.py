@@ -1,4 +1,5 @@
-"""Softmax over all pairs of pixels without a matrix of all pairs.
+"""Softmax over all pairs of pixels without a matrix of all pairs: the matches of PLCA's cycle
+association, and its spatial aggregation (§3.3).
 
 Similarities are made block by block, reduced, and made again for the gradient: memory is linear in
 the number of pixels. What is computed is exact.
@@ -8,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -42,15 +44,38 @@ def best_match(
     return _BestMatch.apply(queries, keys, rows, epsilon, block)
 
 
-def attend(features: Tensor, *, alpha: float, epsilon: float, block: int) -> Tensor:
-    """Eqs. 7 and 8: each pixel mixed with all pixels of its image, by cosine similarity.
+def aggregate_features(
+    features: Tensor, *, alpha: float = 0.5, epsilon: float = 1e-10, block: int = 512
+) -> Tensor:
+    """Eqs. 7 and 8: each pixel mixed with all pixels of its image, itself included, by cosine
+    similarity with contrast normalisation.
 
     Args:
-        features: (N, C).
+        features: (N, C), the pixels of one image.
         alpha: share of the mixture that is not the pixel itself, in (0, 1].
         epsilon, block: see `best_match`.
     """
     return _Attention.apply(features, alpha, epsilon, block)
+
+
+def aggregate_probabilities(
+    probabilities: Tensor, *, alpha: float = 0.5, epsilon: float = 1e-10
+) -> Tensor:
+    """Eqs. 7 and 8 by −KL(P_j ‖ P_j'), without contrast normalisation as in the released code.
+
+    −KL is Σ_c P_j(c) log P_j'(c) but for a constant of j, which the softmax drops: this is dot
+    product attention with P as queries and values and log P as keys.
+
+    Args:
+        probabilities: (N, C), the pixels of one image.
+        alpha: see `aggregate_features`.
+        epsilon: added to the probabilities before the logarithm.
+    """
+    # Channels of zeros change no product, and CUDA's kernel of linear memory asks for multiples.
+    values = F.pad(probabilities, (0, -probabilities.shape[1] % 8))[None, None]
+    keys = F.pad((probabilities + epsilon).log(), (0, -probabilities.shape[1] % 8))[None, None]
+    mixed = F.scaled_dot_product_attention(values, keys, values, scale=1.0)
+    return (1 - alpha) * probabilities + alpha * mixed[0, 0, :, : probabilities.shape[1]]
 
 
 def normalize(features: Tensor) -> Tensor:
