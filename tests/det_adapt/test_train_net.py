@@ -106,6 +106,8 @@ def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
     assert capsys.readouterr().out == printed
     message = fails(capsys, "sapnet_toy", "--resume", *settings, "SAP.LOSS_WEIGHT", "0.5")
     assert "SAP.LOSS_WEIGHT was 0.1, is 0.5" in message
+    message = fails(capsys, "sapnet_toy", "--resume", *settings, "SOLVER.MOMENTUM", "0.5")
+    assert "SOLVER.MOMENTUM was 0.9, is 0.5" in message  # a default, which config.yaml leaves out
 
     matched = [*settings, "SAP.ENABLED", "False", "OUTPUT_DIR", "runs/matched"]
     assert run("sapnet_toy", *matched) == 0

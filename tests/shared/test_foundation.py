@@ -8,7 +8,7 @@ from fvcore.common.config import CfgNode
 
 from shared import checkpoint
 from shared.cli import call
-from shared.config import flatten, load_config
+from shared.config import differences, dump_changed, flatten, load_config
 from shared.errors import MissingFileError, UserError
 from shared.events import RunLog, git_revision, read_metrics
 from shared.registry import Registry
@@ -68,6 +68,17 @@ def test_config_file_base_and_overrides(tree, tmp_path):
     }
     assert isinstance(cfg.SOLVER.LR, float)
     assert tree.NAME == ""
+
+
+def test_what_differs_from_the_defaults_is_an_experiment_file(tree, tmp_path):
+    path = tmp_path / "config.yaml"
+    for overrides in ([], ["SOLVER.LR", "1e-5", "SOLVER.STEPS", "(3,)", "NAME", "7", "N", "1"]):
+        cfg = load_config(tree, None, overrides)
+        path.write_text(dump_changed(cfg, tree))
+        assert differences(load_config(tree, path), cfg) == {}
+        assert set(flatten(CfgNode(CfgNode.load_yaml_with_base(str(path))))) <= set(overrides) - {
+            "N"
+        }
 
 
 @pytest.mark.parametrize(
