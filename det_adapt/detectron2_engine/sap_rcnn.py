@@ -64,8 +64,8 @@ class SAPRCNN(GeneralizedRCNN):
         if self.sap is None:
             return super().forward(source)
         losses, source_maps = self._source(source)
-        sap_losses, told = self.sap(source_maps, self._target(target))
-        for name, value in told.items():
+        sap_losses, logs = self.sap(source_maps, self._target(target))
+        for name, value in logs.items():
             get_event_storage().put_scalar(name, value.item())
         return losses | sap_losses
 
@@ -76,7 +76,7 @@ class SAPRCNN(GeneralizedRCNN):
         return self._target(self.inputs(samples))
 
     def detect(self, samples: list[Sample]) -> list[Detections]:
-        return [_detections(found["instances"]) for found in self(self.inputs(samples))]
+        return [_detections(output["instances"]) for output in self(self.inputs(samples))]
 
     def inputs(self, samples: Sequence[Sample]) -> Inputs:
         """Samples as Detectron2's dictionaries."""
@@ -140,9 +140,9 @@ def to_input(sample: Sample, channels: str = "RGB") -> dict[str, Any]:
 
 
 def _detections(instances: Instances) -> Detections:
-    found = instances.to("cpu")
-    masks = found.pred_masks if found.has("pred_masks") else None
-    return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes, masks)
+    own = instances.to("cpu")
+    masks = own.pred_masks if own.has("pred_masks") else None
+    return Detections(own.pred_boxes.tensor, own.scores, own.pred_classes, masks)
 
 
 @contextmanager

@@ -26,18 +26,18 @@ class SapRCNN(nn.Module):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.feature = _one_map(cfg)
-        self.lower = cfg.SAP.LOWER.FEATURE or None
+        self.lower_feature = cfg.SAP.LOWER.FEATURE or None
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         self.backbone = build_backbone(cfg, self.feature)
         channels = self.backbone.channels
         for key, name in (
             ("MODEL.RPN.IN_FEATURES", self.feature),
-            ("SAP.LOWER.FEATURE", self.lower),
+            ("SAP.LOWER.FEATURE", self.lower_feature),
         ):
             if name is not None and name not in channels:
                 raise UserError(f"{key} names '{name}', expected one of {', '.join(channels)}")
         self.feature_channels = channels[self.feature]
-        self.lower_channels = channels[self.lower] if self.lower else None
+        self.lower_channels = channels[self.lower_feature] if self.lower_feature else None
         stride = self.backbone.strides[self.feature]
         self.rpn = ProposalNetwork(cfg, self.feature_channels, stride)
         self.roi_heads = DetectorHeads(cfg, self.feature_channels, stride)
@@ -120,7 +120,7 @@ class SapRCNN(nn.Module):
         else:
             whole = self.rpn.head([stages[self.feature]])[0][0] if logits is None else logits
             guides = list(whole.split(1))
-        return Maps(features, guides, crop(self.lower) if self.lower else None)
+        return Maps(features, guides, crop(self.lower_feature) if self.lower_feature else None)
 
 
 def _one_map(cfg: CfgNode) -> str:

@@ -90,13 +90,15 @@ def test_garbage_in_the_padding_changes_no_map(detector):
     clean = detector.target(samples)
 
     def spoil(module, inputs, stages):
-        for name, maps in ((detector.feature, clean.features), (lower, clean.lower)):
+        for name, maps in (
+            (detector.feature, clean.features),
+            (detector.lower_feature, clean.lower),
+        ):
             rows, columns = maps[1].shape[2:]
             assert (stages[name].shape[2], stages[name].shape[3]) > (rows, columns)
             stages[name][1, :, rows:] = math.nan
             stages[name][1, :, :, columns:] = math.nan
 
-    lower = "conv3" if detector.feature == "conv5" else "res2"
     detector.backbone.register_forward_hook(spoil)
     assert equal_maps(clean, detector.target(samples))
 

@@ -142,6 +142,8 @@ def test_a_run_that_is_there_is_scored_again_but_not_overwritten(beside, adapted
     assert capsys.readouterr().out == adapted.printed
     message = fails(capsys, "sapnet_toy", "--resume", *settings, "SAP.LOSS_WEIGHT", "0.5")
     assert "SAP.LOSS_WEIGHT was 0.1, is 0.5" in message
+    message = fails(capsys, "sapnet_toy", "--resume", *settings, "SOLVER.MOMENTUM", "0.5")
+    assert "SOLVER.MOMENTUM was 0.9, is 0.5" in message  # a default, which config.yaml leaves out
 
 
 def test_a_run_grows_where_it_is_resumed_to_more_iterations(beside, settings):
