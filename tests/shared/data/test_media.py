@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.errors import UserError
 from shared.data.images import write_png
 from shared.data.media import IMAGES, Video, find_images, is_video, read_picture, writing_video
+from shared.errors import UserError
 
 
 def picture(seed=0, height=48, width=64):
