@@ -11,8 +11,8 @@ import torch
 from seg_adapt.engine.build import dataset_root, network_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.engine.evaluate import evaluate
-from shared.data import resolve_segmentation
 from shared.data.images import read_image, write_png
+from shared.data.own import resolve_segmentation
 
 LEVELS = 256
 

@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-from shared.data import data_root
+from shared.data.folders import data_root
 from shared.data.images import write_png
 from shared.errors import UserError
 from shared.toy.layouts import LAYOUTS, make_toy

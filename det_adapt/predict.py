@@ -23,11 +23,10 @@ from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.samples import Augmentation, resize
-from det_adapt.engines import ENGINES, choose_engine
+from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detector
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections
 from det_adapt.structures import Detections, Sample
-from det_adapt.training import engine_config, load_detector
 from shared import predicting
 from shared.data.images import write_png
 from shared.errors import MissingFileError, UserError

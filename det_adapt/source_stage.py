@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from shared.config import CONFIGS
 from shared.errors import MissingFileError, UserError
 from shared.run.folder import checkpoint_of, is_finished, settings_of
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def resolve_weights(weights: str) -> str:

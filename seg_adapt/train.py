@@ -18,6 +18,7 @@ from seg_adapt.engine.build import batch_plan
 from seg_adapt.engine.run import Run
 from seg_adapt.methods import METHODS
 from shared import distributed
+from shared.config import CONFIGS
 from shared.errors import UserError
 from shared.files import check_writable
 from shared.run.command import (
@@ -31,7 +32,6 @@ from shared.run.command import (
 from shared.run.folder import check_new, comparable_baseline
 from shared.run.launch import launch
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 TOY_NOTICE = (
     "no --config-file: the toy default, game → real (made on the spot). "
     "GTA5 → Cityscapes: python seg_adapt/train.py --config-file configs/road_gta5.yaml"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.data import (
+from shared.data.records import (
     DetectionDataset,
     DetectionRecord,
     SegmentationDataset,

@@ -17,7 +17,7 @@ from seg_adapt.engine.pretrain import pretrain, weights_path
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
-from shared.data import DetectionRecord
+from shared.data.records import DetectionRecord
 from shared.toy.layouts import LAYOUTS, make_toy
 
 TOY_SIZE = (64, 128)

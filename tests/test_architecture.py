@@ -21,10 +21,10 @@ FORBIDDEN = {
     "seg_adapt.evaluation": ("seg_adapt.engine",),
     "det_adapt.data": ("det_adapt.engines", "det_adapt.evaluation"),
     "det_adapt.evaluation": ("det_adapt.engines", "det_adapt.data"),
-    "det_adapt.engines.torchvision": ("det_adapt.engines.detectron2", "det_adapt.evaluation"),
-    "det_adapt.engines.detectron2": ("det_adapt.evaluation",),
+    "det_adapt.torchvision_engine": ("det_adapt.detectron2_engine", "det_adapt.evaluation"),
+    "det_adapt.detectron2_engine": ("det_adapt.evaluation",),
 }
-DETECTRON2_ENGINE = "det_adapt.engines.detectron2"
+DETECTRON2_ENGINE = "det_adapt.detectron2_engine"
 
 # In shared although only one half uses them today, and why.
 ONE_HALF_ONLY = {

@@ -9,7 +9,9 @@ from det_adapt.config import seed
 from det_adapt.data.loaders import SlotDataset
 from det_adapt.data.samples import Augmentation
 from det_adapt.structures import Sample
-from shared.data import DetectionDataset, data_root, resolve_detection
+from shared.data.folders import data_root
+from shared.data.own import resolve_detection
+from shared.data.records import DetectionDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.slots import BatchPlan, PairedLoader, share
@@ -96,7 +98,7 @@ def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> 
     if not records:
         raise UserError(f"{key}: {name} has no images")
     official = first.official_root if len(parts) == 1 else None
-    return DetectionDataset(name, records, first.classes, first.split, official)
+    return DetectionDataset(name, records, first.classes, official)
 
 
 def _check_classes(cfg: CfgNode, classes: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from det_adapt.data.samples import Augmentation, read_sample, trained_on
 from det_adapt.structures import Sample
-from shared.data import DetectionDataset, DetectionRecord
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.processes import prefetch

@@ -11,8 +11,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from det_adapt.structures import Sample
-from shared.data import Annotation, DetectionRecord, read_instance_ids
+from shared.data.cityscapes import read_instance_ids
 from shared.data.images import read_image
+from shared.data.records import Annotation, DetectionRecord
 from shared.errors import UserError
 from shared.registry import nearest
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from seg_adapt.data.cache import ResizedFiles
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
-from shared.data import SegmentationDataset, SegmentationRecord
 from shared.data.images import image_size, read_image, read_labels, remap
 from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
 from shared.slots import Slots

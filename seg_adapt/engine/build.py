@@ -14,8 +14,10 @@ from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from shared import distributed
-from shared.data import SegmentationDataset, data_root, resolve_segmentation
+from shared.data.folders import data_root
 from shared.data.label_maps import LabelSpace
+from shared.data.own import resolve_segmentation
+from shared.data.records import SegmentationDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.slots import BatchPlan, PairedLoader, share
@@ -35,7 +37,7 @@ def device_of(cfg: CfgNode) -> torch.device:
 
 
 def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
-    """The untrained network; `seg_adapt.models.weights.initialise` loads its weights."""
+    """The untrained network; `seg_adapt.models.weights.load_pretrained` loads its weights."""
     model = cfg.MODEL
     return build_segmentor(
         architecture=model.ARCHITECTURE,

@@ -13,8 +13,8 @@ from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import conventions
 from shared import checkpoint
 from shared.config import flatten
-from shared.data import resolve_label_space
 from shared.data.label_maps import LABEL_SPACES, LabelSpace, label_space
+from shared.data.own import resolve_label_space
 from shared.errors import UserError
 from shared.events import git_revision
 from shared.run.folder import check_same_run, checkpoint_at

@@ -13,9 +13,9 @@ from seg_adapt.evaluation.confusion import ConfusionMatrix
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import distributed
-from shared.data import SegmentationDataset
 from shared.data.images import write_png
 from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.records import SegmentationDataset
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluating, prediction_path
 from seg_adapt.methods.base import Method
-from shared.data import SegmentationDataset
 from shared.data.images import read_labels, remap
 from shared.data.label_maps import LabelSpace, encode_colors, lookup_table
+from shared.data.records import SegmentationDataset
 from shared.pictures import evenly_spaced, panel, to_array
 
 PANEL_HEIGHT = 256

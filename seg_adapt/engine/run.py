@@ -31,10 +31,10 @@ from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.engine.trainer import MicroBatch, Trainer
 from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.base import Method
-from seg_adapt.models.weights import initialise
+from seg_adapt.models.weights import load_pretrained
 from shared import distributed
-from shared.data import resolve_label_space, resolve_segmentation
 from shared.data.images import image_size
+from shared.data.own import resolve_label_space, resolve_segmentation
 from shared.errors import UserError
 from shared.processes import prefetch
 from shared.run import run
@@ -54,7 +54,7 @@ class Run(run.Run):
         network_size(cfg, "TEST")
         self.windows = Windows.from_config(cfg)
         self.device = device_of(cfg)
-        distributed.initialise(self.device)
+        distributed.init_process_group(self.device)
         self.space = resolve_label_space(cfg.DATASETS.LABEL_SPACE)
         root = dataset_root(cfg)
         if distributed.is_main():
@@ -88,7 +88,7 @@ class Run(run.Run):
             toy.resolve_weights(self.cfg, root, make=True)
         distributed.barrier()
         weights = toy.resolve_weights(self.cfg, root, make=False)
-        report = initialise(self.method.segmentor, weights)
+        report = load_pretrained(self.method.segmentor, weights)
         if report is not None:
             logger.info("%s: %s", weights, report)
 

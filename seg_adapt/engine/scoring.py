@@ -10,8 +10,8 @@ from seg_adapt.engine.evaluate import evaluate
 from seg_adapt.evaluation.cityscapes import run_official
 from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.base import Method
-from shared.data import SegmentationDataset
 from shared.data.label_maps import LabelSpace
+from shared.data.records import SegmentationDataset
 
 
 def score(

@@ -17,9 +17,9 @@ from seg_adapt.evaluation.confusion import ConfusionMatrix
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import checkpoint, distributed
-from shared.data import SegmentationDataset
 from shared.data.images import read_image
 from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.records import SegmentationDataset
 from shared.errors import UserError
 from shared.processes import prefetch
 

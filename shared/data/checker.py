@@ -1,51 +1,34 @@
-"""The whole check of one data set: its tree, its list of frames, then every file."""
+"""The check of data sets: counts and pairs, then every file; writes nothing into them."""
 
+import argparse
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from shared.data import check_detection, check_segmentation
-from shared.data.check_detection import BoxJob, check_boxes
-from shared.data.detection import DETECTION, load_detection
-from shared.data.findings import Finding, Severity
-from shared.data.pixels import FrameJob, check_frame
-from shared.data.records import DetectionDataset, SegmentationDataset
-from shared.data.segmentation import SEGMENTATION, load_segmentation
-from shared.data.trees import (
-    check_tree,
-    class_names,
-    foggy_betas,
-    foggy_frames,
-    is_foggy,
-    listed_images,
-    trees,
+from shared.data.annotations import DetectionFiles
+from shared.data.catalog import DETECTION, SEGMENTATION, detection_files, segmentation_dataset
+from shared.data.contact_sheet import contact_sheet
+from shared.data.file_checks import (
+    FrameJob,
+    check_frame,
+    summarize_ids,
+    summarize_names,
+    summarize_sizes,
 )
+from shared.data.folders import data_root
+from shared.data.images import read_labels, write_png
+from shared.data.records import Fault, SegmentationDataset, Severity
 from shared.errors import MissingFileError, UserError
 from shared.processes import in_processes
 from shared.registry import nearest
 
-# Every frame of these is in another data set.
-_COVERED = frozenset(
-    {
-        "voc0712_trainval",
-        "clipart_train",
-        "clipart_test",
-        *(
-            f"foggy_cityscapes_{split}{beta}"
-            for split in ("train", "val")
-            for beta in ("", "_beta_all", "_polygons")
-        ),
-        *(f"cityscapes_det_{split}_polygons" for split in ("train", "val")),
-    }
-)
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+EXIT_ERRORS_FOUND = 1
 
 
 @dataclass(frozen=True)
@@ -68,42 +51,28 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in one data set.
+    """What is wrong with a data set.
 
     Attributes:
         frames: how many were decoded.
-        dataset: as loaded, for a contact sheet; None where it cannot be loaded.
+        files: what there is of it; None where that cannot be said.
     """
 
     name: str
-    findings: tuple[Finding, ...]
-    frames: int
-    dataset: SegmentationDataset | DetectionDataset | None
+    faults: tuple[Fault, ...]
+    frames: int = 0
+    files: SegmentationDataset | DetectionFiles | None = None
 
     @property
     def errors(self) -> int:
-        return sum(finding.severity == Severity.ERROR for finding in self.findings)
+        return sum(fault.severity == Severity.ERROR for fault in self.faults)
 
-    def summary(self) -> str:
-        counts = Counter(finding.severity for finding in self.findings)
-        found = ", ".join(f"{counts[s]} {s.value}s" for s in (Severity.ERROR, Severity.WARNING))
-        return f"{self.name}: {self.frames} frames decoded, {found}"
-
-
-def known_names() -> list[str]:
-    """The segmentation data sets, then those for detection."""
-    return [*SEGMENTATION, *DETECTION]
-
-
-def require_known(names: Sequence[str]) -> None:
-    """UserError where a name is of no data set."""
-    known = known_names()
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"unknown data set '{name}': {nearest(name, known)}"
-                f"available: all, {', '.join(known)}"
-            )
+    def __str__(self) -> str:
+        """One line per fault, and one that counts them."""
+        lines = [f"{fault.severity}: {self.name}: {fault}" for fault in self.faults]
+        counts = Counter(fault.severity for fault in self.faults)
+        listed = ", ".join(f"{counts[s]} {s.value}s" for s in (Severity.ERROR, Severity.WARNING))
+        return "\n".join([*lines, f"{self.name}: {self.frames} frames decoded, {listed}"])
 
 
 def check(name: str, root: Path, options: Options) -> Report:
@@ -113,73 +82,60 @@ def check(name: str, root: Path, options: Options) -> Report:
         MissingFileError: it is not there.
     """
     require_known([name])
-    if name in SEGMENTATION:
-        return _check_segmentation(name, root, options)
-    return _check_detection(name, root, options)
-
-
-def _check_segmentation(name: str, root: Path, options: Options) -> Report:
     try:
-        dataset = load_segmentation(name, root)
+        files = _files(name, root)
     except MissingFileError:
         raise
     except UserError as error:
-        return Report(name, (Finding(Severity.ERROR, name, str(error)),), 0, None)
-    findings = list(check_segmentation.check_files(name, dataset))
-    chosen = _sample(dataset.records, options.sample)
-    jobs = [FrameJob(name, record, dataset.encoding) for record in chosen]
-    reports = _run(name, check_frame, jobs, options)
-    findings += [finding for report in reports for finding in report.findings]
-    findings += check_segmentation.check_reports(name, dataset, reports)
-    return Report(name, tuple(findings), len(jobs), dataset)
-
-
-def _check_detection(name: str, root: Path, options: Options) -> Report:
-    findings = list(check_tree(name, root))
-    try:
-        dataset = _load_boxes(name, root)
-    except UserError as error:
-        told = any(finding.severity == Severity.ERROR for finding in findings)
-        if isinstance(error, MissingFileError) and not told:
-            raise
-        # One bad file keeps a data set from loading; the others are looked through all the same.
-        dataset = None
-        findings.append(Finding(Severity.ERROR, name, str(error)))
-        jobs = [BoxJob(name, image, None) for image in listed_images(name, root)]
+        return Report(name, (Fault(Severity.ERROR, str(error)),))
+    if isinstance(files, SegmentationDataset):
+        entry, read = SEGMENTATION.get(name), partial(read_labels, encoding=files.encoding)
     else:
-        jobs = [BoxJob(name, record.image, record) for record in dataset.records]
-        findings += check_detection.check_files(name, dataset)
-    jobs = _sample(jobs, options.sample)
-    reports = _run(name, check_boxes, jobs, options)
-    findings += [finding for report in reports for finding in report.findings]
-    findings += check_segmentation.size_line(name, [r.size for r in reports if r.size is not None])
-    findings += check_detection.check_names(name, reports, class_names(name))
-    return Report(name, tuple(findings), len(jobs), dataset)
+        entry, read = DETECTION.get(name), files.read
+    jobs = [FrameJob(frame.image, frame.label, read) for frame in files.records]
+    faults = []
+    if entry.frames not in (None, len(jobs)):
+        text = f"{len(jobs)} frames, {entry.frames} were published"
+        faults.append(Fault(Severity.WARNING, text))
+    if jobs[0].label is None:
+        faults.append(Fault(Severity.INFO, "no labels: good as a target only"))
+    faults += files.faults
+    if options.sample is not None and options.sample < len(jobs):
+        jobs = [jobs[i] for i in np.linspace(0, len(jobs) - 1, options.sample).astype(int)]
+    results = in_processes(check_frame, jobs, options.workers)
+    disable = not options.progress
+    reports = list(tqdm(results, total=len(jobs), desc=name, unit="frame", disable=disable))
+    faults += [fault for report in reports for fault in report.faults]
+    faults += summarize_sizes(reports)
+    if isinstance(files, SegmentationDataset):
+        faults += summarize_ids(reports, files.id_table)
+    elif files.labelled:
+        faults += summarize_names(reports, files.names, files.default or files.classes)
+    return Report(name, tuple(faults), len(jobs), files)
 
 
-def _load_boxes(name: str, root: Path) -> DetectionDataset:
-    """With annotations where there are any."""
+def _files(name: str, root: Path) -> SegmentationDataset | DetectionFiles:
+    """With labels where there are any."""
+    if name in SEGMENTATION:
+        return segmentation_dataset(name, root)
     try:
-        return load_detection(name, root, labelled=True)
+        return detection_files(name, root, labelled=True)
     except MissingFileError as error:
         try:
-            return load_detection(name, root, labelled=False)
+            return detection_files(name, root, labelled=False)
         except MissingFileError:
             raise error from None
 
 
-def _sample(items: Sequence[Job], count: int | None) -> list[Job]:
-    if count is None or count >= len(items):
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).astype(int)]
-
-
-def _run(
-    name: str, function: Callable[[Job], Result], jobs: Sequence[Job], options: Options
-) -> list[Result]:
-    results = in_processes(function, jobs, options.workers)
-    disable = not options.progress or not jobs
-    return list(tqdm(results, total=len(jobs), desc=name, unit="frame", disable=disable))
+def require_known(names: Sequence[str]) -> None:
+    """UserError where a name is of no data set."""
+    known = [*SEGMENTATION, *DETECTION]
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"unknown data set '{name}': {nearest(name, known)}"
+                f"available: all, {', '.join(known)}"
+            )
 
 
 def present_names(root: Path) -> tuple[list[str], list[str]]:
@@ -188,22 +144,64 @@ def present_names(root: Path) -> tuple[list[str], list[str]]:
     Those that only put together others, or are another name for one, are left out.
     """
     present, missing = [], []
-    for name in known_names():
-        if name.removeprefix("toy_") in _COVERED:
-            continue
-        (present if _is_present(name, root) else missing).append(name)
+    for registry in (SEGMENTATION, DETECTION):
+        for name in registry:
+            if registry.get(name).is_covered:
+                continue
+            try:
+                _files(name, root)
+            except MissingFileError:
+                missing.append(name)
+                continue
+            except UserError:
+                pass  # there, and faulty
+            present.append(name)
     return present, missing
 
 
-def _is_present(name: str, root: Path) -> bool:
-    if is_foggy(name):
-        frames = foggy_frames(name, root).values()
-        return any(beta in paths for paths in frames for beta in foggy_betas(name))
-    try:
-        (load_segmentation if name in SEGMENTATION else load_detection)(name, root)
-    except MissingFileError:
-        # With some of its lists it is there, and incomplete.
-        return any(path.is_file() for tree in trees(name, root) for path in tree.lists)
-    except UserError:
-        return True
-    return True
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of `datasets/check.py`."""
+    parser = argparse.ArgumentParser(
+        description="Check data sets: counts, pairs, damaged files, sizes, class ids, boxes.",
+        epilog="One line per fault. Exit code 0: no errors; 1: errors; 2: could not check.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="data sets, or: all")
+    parser.add_argument("--root", type=Path, help="default: DETECTRON2_DATASETS, else datasets/")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="open N frames of each data set (default: all)"
+    )
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="draw labels and boxes over some frames"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: automatic)")
+    arguments = parser.parse_args(argv)
+    options, sheet = Options(arguments.sample, arguments.workers), arguments.sheet
+    root = data_root() if arguments.root is None else arguments.root
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise UserError(f"--sheet {sheet}: expected a name that ends in .png")
+    if not root.is_dir():
+        raise UserError(f"no folder {root}; --root or DETECTRON2_DATASETS names the data folder")
+    names = _expand(arguments.names, root)
+    reports = []
+    for name in names:
+        reports.append(check(name, root, options))
+        print(reports[-1], flush=True)
+    if sheet is not None:
+        files = [report.files for report in reports if report.files is not None]
+        if sheet.resolve().parent in {f.image.parent.resolve() for d in files for f in d.records}:
+            raise UserError(f"--sheet {sheet}: lies among the images of a data set; choose another")
+        write_png(sheet, contact_sheet(files))
+        print(sheet)
+    return EXIT_ERRORS_FOUND if any(report.errors for report in reports) else 0
+
+
+def _expand(names: Sequence[str], root: Path) -> list[str]:
+    if "all" not in names:
+        require_known(names)
+        return list(dict.fromkeys(names))
+    present, missing = present_names(root)
+    if missing:
+        print(f"not below {root}: {', '.join(missing)}", file=sys.stderr)
+    if not present:
+        raise UserError(f"no data set below {root}; datasets/README.md says where to get them")
+    return present

@@ -4,15 +4,24 @@ import logging
 import math
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.data.documents import read_document
+from shared.config import read_mapping
 from shared.data.images import image_size
 from shared.data.records import Annotation, DetectionDataset, DetectionRecord
 from shared.errors import MissingFileError, UserError
 
 logger = logging.getLogger(__name__)
+
+Entry = Mapping[str, Any]
+
+_TYPES = {
+    "images": {"id": int, "file_name": str},
+    "annotations": {"image_id": int, "category_id": int},
+    "categories": {"id": int, "name": str},
+}
 
 
 def coco_detection(path: str | Path, images: str | Path) -> DetectionDataset:
@@ -24,81 +33,78 @@ def coco_detection(path: str | Path, images: str | Path) -> DetectionDataset:
         path: the JSON with `images`, `annotations` and `categories`.
         images: the folder below which every `file_name` lies.
     """
-    path, images = Path(path).expanduser(), Path(images).expanduser()
-    document = read_document(path)
-    if not images.is_dir():
-        raise MissingFileError(f"{path}: no folder of images {images}")
-    tables = {key: _table(path, document, key) for key in ("images", "annotations", "categories")}
-    names = {
-        _field(path, "category", entry, "id", int): _field(path, "category", entry, "name", str)
-        for entry in tables["categories"]
-    }
-    if not names or len(set(names.values())) < len(tables["categories"]):
+    path, folder = Path(path).expanduser(), Path(images).expanduser()
+    document = read_mapping(path)
+    if not folder.is_dir():
+        raise MissingFileError(f"{path}: no folder of images {folder}")
+    images, annotations, categories = (_table(path, document, key) for key in _TYPES)
+    names = {entry["id"]: entry["name"] for entry in categories}
+    if not names or len(set(names.values())) < len(categories):
         raise UserError(f"{path}: 'categories' must be some, each with an id and name of its own")
-    annotations = _annotations(path, tables["annotations"], names)
-    records = _records(path, images, tables["images"], annotations)
-    if annotations:
+    boxes = _annotations(path, annotations, names)
+    records = _records(path, folder, images, boxes)
+    strays = boxes.keys() - {entry["id"] for entry in images}
+    if strays:
         raise UserError(
-            f"{path}: {len(annotations)} image_ids of 'annotations' are not among its 'images', "
-            f"the first: {next(iter(annotations))}"
+            f"{path}: {len(strays)} image_ids of 'annotations' are not among its 'images', "
+            f"the first: {min(strays)}"
         )
-    classes = tuple(names[i] for i in sorted(names))
-    return DetectionDataset(path.stem, records, classes, "all")
+    return DetectionDataset(path.stem, records, tuple(names[i] for i in sorted(names)))
 
 
-def _table(path: Path, document: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    value = document.get(key)
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+def _table(path: Path, document: Entry, key: str) -> list[Entry]:
+    """The list `key` of a document, its entries having what every one of them needs."""
+    entries = document.get(key)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(
             f"{path} has no list of '{key}': expected COCO's detection format, with 'images', "
             "'annotations' and 'categories'"
         )
-    return value
-
-
-def _field(path: Path, kind: str, entry: dict[str, Any], key: str, type_: type) -> Any:
-    value = entry.get(key)
-    if not isinstance(value, type_) or isinstance(value, bool):
-        expected = {int: "a whole number", str: "text"}[type_]
-        raise UserError(f"{path}: '{key}' of a {kind} is {value!r}, expected {expected}")
-    return value
+    for entry in entries:
+        for field, type_ in _TYPES[key].items():
+            value = entry.get(field)
+            if type(value) is not type_:
+                raise UserError(
+                    f"{path}: '{field}' of an entry of '{key}' is {value!r}, expected "
+                    f"{'a whole number' if type_ is int else 'text'}"
+                )
+    return entries
 
 
 def _annotations(
-    path: Path, entries: list[dict[str, Any]], names: dict[int, str]
+    path: Path, entries: Sequence[Entry], names: Mapping[int, str]
 ) -> dict[int, list[Annotation]]:
     """Image id → its annotations; boxes without area are left out."""
-    found: dict[int, list[Annotation]] = defaultdict(list)
+    annotations: dict[int, list[Annotation]] = defaultdict(list)
     empty = 0
     for entry in entries:
-        image = _field(path, "annotation", entry, "image_id", int)
-        category = _field(path, "annotation", entry, "category_id", int)
+        image, category = entry["image_id"], entry["category_id"]
         if category not in names:
             raise UserError(
                 f"{path}: category_id {category} of an annotation of image {image} is not among "
                 f"its 'categories': {', '.join(map(str, sorted(names)))}"
             )
-        x, y, width, height = _box(path, entry, image)
-        annotations = found[image]
+        x, y, width, height = _box(path, entry)
+        of_image = annotations[image]
         if width <= 0 or height <= 0:
             empty += 1
             continue
         box = (x, y, x + width, y + height)
-        annotations.append(Annotation(names[category], box, crowd=bool(entry.get("iscrowd"))))
+        of_image.append(Annotation(names[category], box, crowd=bool(entry.get("iscrowd"))))
     if empty:
         logger.warning("%s: %d boxes without area left out", path, empty)
-    return found
+    return annotations
 
 
-def _box(path: Path, entry: dict[str, Any], image: int) -> tuple[float, float, float, float]:
+def _box(path: Path, entry: Entry) -> tuple[float, float, float, float]:
     value = entry.get("bbox")
-    numbers = isinstance(value, list) and all(
-        isinstance(part, int | float) and not isinstance(part, bool) and math.isfinite(part)
-        for part in value
-    )
-    if not numbers or len(value) != 4:
+    if (
+        not isinstance(value, list)
+        or len(value) != 4
+        or not all(type(part) in (int, float) and math.isfinite(part) for part in value)
+    ):
         raise UserError(
-            f"{path}: 'bbox' of an annotation of image {image} is {value!r}, expected "
+            f"{path}: 'bbox' of an annotation of image {entry['image_id']} is {value!r}, expected "
             "[x, y, width, height] in pixels"
         )
     return tuple(float(part) for part in value)
@@ -107,31 +113,26 @@ def _box(path: Path, entry: dict[str, Any], image: int) -> tuple[float, float, f
 def _records(
     path: Path,
     folder: Path,
-    entries: list[dict[str, Any]],
-    annotations: dict[int, list[Annotation]],
+    entries: Sequence[Entry],
+    annotations: Mapping[int, Sequence[Annotation]],
 ) -> tuple[DetectionRecord, ...]:
-    """One record per image, sorted by name; takes the annotations it uses out of the dictionary."""
+    """One record per image, sorted by name."""
     records: dict[str, DetectionRecord] = {}
-    missing = []
-    ids = set()
+    missing, ids = [], set()
     for entry in entries:
-        number = _field(path, "image", entry, "id", int)
-        file_name = _field(path, "image", entry, "file_name", str)
-        name = _name(path, folder, file_name)
+        number, file_name = entry["id"], entry["file_name"]
+        name, image = _name(path, folder, file_name), folder / file_name
         if number in ids or name in records:
             raise UserError(
                 f"{path}: image {number}, '{file_name}', stands twice in 'images', or another "
                 "differs only in its suffix"
             )
         ids.add(number)
-        image = folder / file_name
-        if not image.is_file():
+        if image.is_file():
+            size, boxes = _size(path, entry, image), tuple(annotations.get(number, ()))
+            records[name] = DetectionRecord(name, image, *size, boxes)
+        else:
             missing.append(image)
-            continue
-        height, width = _size(path, entry, image)
-        records[name] = DetectionRecord(
-            name, image, height, width, tuple(annotations.pop(number, ()))
-        )
     if missing:
         raise MissingFileError(
             f"{path}: {len(missing)} of its {len(entries)} images are not there, the first: "
@@ -154,12 +155,11 @@ def _name(path: Path, folder: Path, file_name: str) -> str:
         ) from None
 
 
-def _size(path: Path, entry: dict[str, Any], image: Path) -> tuple[int, int]:
+def _size(path: Path, entry: Entry, image: Path) -> tuple[int, int]:
     """(height, width); some tools leave them out, then the file itself is asked."""
     if "height" not in entry or "width" not in entry:
         return image_size(image)
-    height = _field(path, "image", entry, "height", int)
-    width = _field(path, "image", entry, "width", int)
-    if height < 1 or width < 1:
+    height, width = entry["height"], entry["width"]
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
         raise UserError(f"{path}: '{image.name}' is {width}x{height} pixels; correct its size")
     return height, width

@@ -1,24 +1,37 @@
-"""The description file of a user's own segmentation data; docs/own_data.md explains its keys."""
+"""The description files of a user's own data; docs/own_data.md explains their keys."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from shared.data.documents import read_document
+from shared.config import read_mapping
 from shared.data.images import ENCODINGS
 from shared.data.label_maps import ID_TABLES, IGNORE
 from shared.errors import UserError
 from shared.registry import nearest
 
+SUFFIXES = (".yaml", ".yml", ".json")
+
 
 @dataclass(frozen=True)
 class Description:
-    """What a description file says.
+    """What a description file says; the fields besides `path` are the keys it may have.
 
     Attributes:
-        path: the file itself.
+        path: the file itself, or the folder of images that stands for one.
         images: folder of the images; None in a file that only defines classes.
+    """
+
+    path: Path
+    name: str
+    images: Path | None = None
+
+
+@dataclass(frozen=True)
+class SegmentationDescription(Description):
+    """
+    Attributes:
         labels: folder of the label PNGs; None for an unlabelled data set.
         image_suffix: how an image's name must end; None: any image.
         label_suffix: what replaces that ending in the label's name.
@@ -27,76 +40,82 @@ class Description:
         colors: RGB of each class.
     """
 
-    path: Path
-    name: str
-    images: Path | None
-    labels: Path | None
-    image_suffix: str | None
-    label_suffix: str
-    ids: str | Mapping[int, str] | None
-    classes: tuple[str, ...] | None
-    colors: tuple[tuple[int, int, int], ...] | None
-    encoding: str
+    labels: Path | None = None
+    image_suffix: str | None = None
+    label_suffix: str = ".png"
+    encoding: str = "index"
+    ids: str | Mapping[int, str] | None = None
+    classes: tuple[str, ...] | None = None
+    colors: tuple[tuple[int, int, int], ...] | None = None
 
 
-KEYS = tuple(field.name for field in fields(Description) if field.name != "path")
+@dataclass(frozen=True)
+class DetectionDescription(Description):
+    """
+    Attributes:
+        coco: JSON of the boxes; None for an unlabelled data set.
+    """
+
+    coco: Path | None = None
 
 
-def read_description(path: Path) -> Description:
-    """Raises UserError or MissingFileError, in one line, for whatever is wrong with the file."""
-    document = read_document(path, KEYS)
-    classes = _classes(path, document)
-    ids = _ids(path, document, classes)
-    labels = _folder(path, document, "labels")
-    if labels is not None and ids is None:
-        raise UserError(
-            f"{path}: there are 'labels', but nothing says what their numbers mean; add 'ids', "
-            "e.g. {0: road, 1: sidewalk}, or 'classes'"
-        )
-    return Description(
-        path=path,
-        name=_text(path, document, "name") or path.stem,
-        images=_folder(path, document, "images"),
-        labels=labels,
-        image_suffix=_text(path, document, "image_suffix"),
-        label_suffix=_label_suffix(path, document),
-        encoding=_encoding(path, document),
-        ids=ids,
-        classes=classes,
-        colors=_colors(path, document, classes),
-    )
+Kind = TypeVar("Kind", SegmentationDescription, DetectionDescription)
 
 
-def _text(path: Path, document: Mapping[str, Any], key: str) -> str | None:
-    value = document.get(key)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise UserError(f"{path}: '{key}' is {value!r}, expected text")
-    return value
+def is_description(name: str | Path) -> bool:
+    """Whether a name's ending is that of a YAML or JSON file."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
-def _folder(path: Path, document: Mapping[str, Any], key: str) -> Path | None:
-    value = _text(path, document, key)
-    return None if value is None else path.parent / Path(value).expanduser()
+def read_description(path: Path, kind: type[Kind]) -> Kind:
+    """A description file; or a folder of images, as if a file said no more than where they are.
+
+    Raises:
+        UserError, MissingFileError: in one line, for whatever is wrong with the file.
+    """
+    if path.is_dir():
+        # Not path.name, which is empty for "." and "..".
+        return kind(path, path.resolve().name or str(path), path)
+    document = read_mapping(path)
+    types = {field.name: field.type for field in fields(kind) if field.name != "path"}
+    values: dict[str, Any] = {"name": path.stem}
+    for key, value in document.items():
+        if key not in types:
+            raise UserError(
+                f"{path}: unknown key '{key}': {nearest(str(key), types)}known: {', '.join(types)}"
+            )
+        if value is None:
+            continue
+        is_path = types[key] == Path | None
+        if (is_path or types[key] in (str, str | None)) and not (value and isinstance(value, str)):
+            raise UserError(f"{path}: '{key}' is {value!r}, expected text")
+        values[key] = path.parent / Path(value).expanduser() if is_path else value
+    description = kind(path, **values)
+    return _checked(description) if kind is SegmentationDescription else description
 
 
-def _label_suffix(path: Path, document: Mapping[str, Any]) -> str:
-    suffix = _text(path, document, "label_suffix") or ".png"
+def _checked(description: SegmentationDescription) -> SegmentationDescription:
+    """Its classes, ids and colors checked and as tuples and numbers."""
+    path, suffix, encoding = description.path, description.label_suffix, description.encoding
     if not suffix.lower().endswith(".png"):
         raise UserError(
             f"{path}: 'label_suffix' is '{suffix}', expected an ending in .png: labels are PNGs "
             "that hold the class ids"
         )
-    return suffix
-
-
-def _encoding(path: Path, document: Mapping[str, Any]) -> str:
-    encoding = _text(path, document, "encoding") or "index"
     if encoding not in ENCODINGS:
         raise UserError(
             f"{path}: unknown label encoding '{encoding}': {nearest(encoding, ENCODINGS)}"
             f"available: {', '.join(ENCODINGS)}"
         )
-    return encoding
+    classes = _classes(path, description.classes)
+    ids = _ids(path, description.ids, classes)
+    if description.labels is not None and ids is None:
+        raise UserError(
+            f"{path}: there are 'labels', but nothing says what their numbers mean; add 'ids', "
+            "e.g. {0: road, 1: sidewalk}, or 'classes'"
+        )
+    colors = _colors(path, description.colors, classes)
+    return replace(description, classes=classes, ids=ids, colors=colors)
 
 
 def _class_name(path: Path, where: str, value: object) -> str:
@@ -106,13 +125,12 @@ def _class_name(path: Path, where: str, value: object) -> str:
     return value
 
 
-def _classes(path: Path, document: Mapping[str, Any]) -> tuple[str, ...] | None:
-    value = document.get("classes")
+def _classes(path: Path, value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not 1 <= len(value) <= IGNORE:
         raise UserError(
-            f"{path}: 'classes' is {_shown(value)}, expected a list of 1 to {IGNORE} class names"
+            f"{path}: 'classes' is {_summary(value)}, expected a list of 1 to {IGNORE} class names"
         )
     names = tuple(_class_name(path, f"class {i}", name) for i, name in enumerate(value))
     repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
@@ -121,11 +139,8 @@ def _classes(path: Path, document: Mapping[str, Any]) -> tuple[str, ...] | None:
     return names
 
 
-def _ids(
-    path: Path, document: Mapping[str, Any], classes: tuple[str, ...] | None
-) -> str | dict[int, str] | None:
+def _ids(path: Path, value: object, classes: tuple[str, ...] | None) -> str | dict[int, str] | None:
     """Without `ids`, the numbers in the label files are the places in `classes`."""
-    value = document.get("ids")
     if value is None:
         return dict(enumerate(classes)) if classes else None
     if isinstance(value, str):
@@ -133,7 +148,7 @@ def _ids(
         return value
     if not isinstance(value, dict) or not value:
         raise UserError(
-            f"{path}: 'ids' is {_shown(value)}, expected {{number: class name, …}} or one of "
+            f"{path}: 'ids' is {_summary(value)}, expected {{number: class name, …}} or one of "
             f"{', '.join(ID_TABLES)}"
         )
     ids = {_raw_id(path, key): _class_name(path, f"id {key}", v) for key, v in value.items()}
@@ -152,7 +167,7 @@ def _raw_id(path: Path, key: object) -> int:
     return number
 
 
-def check_ids(path: Path, ids: Mapping[int, str], classes: tuple[str, ...], owner: str) -> None:
+def check_ids(path: Path, ids: Mapping[int, str], classes: Sequence[str], owner: str) -> None:
     """UserError where `ids` names a class that `classes`, those of `owner`, do not hold."""
     for raw_id, name in ids.items():
         if name not in classes:
@@ -164,23 +179,18 @@ def check_ids(path: Path, ids: Mapping[int, str], classes: tuple[str, ...], owne
 
 
 def _colors(
-    path: Path, document: Mapping[str, Any], classes: tuple[str, ...] | None
+    path: Path, value: object, classes: tuple[str, ...] | None
 ) -> tuple[tuple[int, int, int], ...] | None:
-    value = document.get("colors")
     if value is None:
         return None
     if classes is None or not isinstance(value, list) or len(value) != len(classes):
-        count = len(classes or ())
         raise UserError(
-            f"{path}: 'colors' is {_shown(value)}, expected one [red, green, blue] for each of "
-            f"the {count} 'classes'"
+            f"{path}: 'colors' is {_summary(value)}, expected one [red, green, blue] for each of "
+            f"the {len(classes or ())} 'classes'"
         )
     for name, color in zip(classes, value, strict=True):
-        if (
-            not isinstance(color, list)
-            or len(color) != 3
-            or not all(type(part) is int and 0 <= part <= 255 for part in color)
-        ):
+        is_list = isinstance(color, list) and len(color) == 3
+        if not is_list or not all(type(part) is int and 0 <= part <= 255 for part in color):
             raise UserError(
                 f"{path}: the color of '{name}' is {color!r}, expected [red, green, blue], "
                 "each from 0 to 255"
@@ -188,7 +198,7 @@ def _colors(
     return tuple(tuple(color) for color in value)
 
 
-def _shown(value: object) -> str:
+def _summary(value: object) -> str:
     if isinstance(value, list | dict):
         return f"a {type(value).__name__} of {len(value)}"
     return repr(value)

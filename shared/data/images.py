@@ -1,7 +1,7 @@
-"""Image and label files to tensors; ids in label files are never read as colours.
+"""Image and label files to tensors; ids in label files are never read as colors.
 
 Pillow decodes: damaged files raise there, and palettes keep their indices. OpenCV reads the one
-kind that Pillow cannot, 16-bit RGB, and the one it is faster at, 8-bit colour PNGs.
+kind that Pillow cannot, 16-bit RGB, and the one it is faster at, 8-bit color PNGs.
 """
 
 import io
@@ -21,14 +21,14 @@ from shared.registry import nearest
 ENCODINGS = ("index", "synthia")
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-# Enough for all that comes before a colour profile, which comes before the pixels.
+# Enough for all that comes before a color profile, which comes before the pixels.
 _FIRST_CHUNKS = 4096
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _COLOR_TYPES = {
-    _GREY: "grey",
+    _GRAY: "gray",
     _RGB: "RGB",
     _PALETTE: "palette",
-    _GREY_ALPHA: "grey + alpha",
+    _GRAY_ALPHA: "gray + alpha",
     _RGB_ALPHA: "RGB + alpha",
 }
 
@@ -72,7 +72,7 @@ def _decode(data: bytes, path: Path, mode: str | None = None) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             if mode == "RGB" and image.mode.startswith("I"):
-                # Pillow would clip 16-bit grey instead of scaling it.
+                # Pillow would clip 16-bit gray instead of scaling it.
                 high_byte = (np.array(image) >> 8).astype(np.uint8)
                 return np.repeat(high_byte[..., None], 3, axis=2)
             return np.array(image if mode in (None, image.mode) else image.convert(mode))
@@ -88,7 +88,7 @@ def _decode_color_png(data: bytes) -> np.ndarray | None:
     header = _png_header(data)
     if header is None or header.bit_depth != 8 or header.color_type not in (_RGB, _RGB_ALPHA):
         return None
-    # libpng writes a warning to the terminal for each of the many faulty colour profiles.
+    # libpng writes a warning to the terminal for each of the many faulty color profiles.
     if b"iCCP" in data[:_FIRST_CHUNKS]:
         return None
     try:
@@ -99,7 +99,7 @@ def _decode_color_png(data: bytes) -> np.ndarray | None:
 
 
 def read_image(path: str | Path) -> torch.Tensor:
-    """An image as RGB: grey is repeated, alpha dropped, 16-bit samples keep their high byte.
+    """An image as RGB: gray is repeated, alpha dropped, 16-bit samples keep their high byte.
 
     Returns:
         (3, H, W) uint8, channels last in memory.
@@ -113,19 +113,19 @@ def read_image(path: str | Path) -> torch.Tensor:
 
 
 def _read_index(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
-    if header.color_type == _PALETTE or (header.color_type == _GREY and header.bit_depth == 8):
+    if header.color_type == _PALETTE or (header.color_type == _GRAY and header.bit_depth == 8):
         return torch.from_numpy(_decode(data, path))
     if header.color_type in (_RGB, _RGB_ALPHA):
-        hint = "it looks like a colour picture of the labels: use the file that holds the class ids"
-    elif header.color_type == _GREY and header.bit_depth == 16:
+        hint = "it looks like a color picture of the labels: use the file that holds the class ids"
+    elif header.color_type == _GRAY and header.bit_depth == 16:
         hint = "it looks like instance ids: use the file that holds the class ids"
     else:
-        hint = "save the class ids as 8-bit grey"
-    raise UserError(f"label {path} is a {header}, expected 8-bit grey or palette; {hint}")
+        hint = "save the class ids as 8-bit gray"
+    raise UserError(f"label {path} is a {header}, expected 8-bit gray or palette; {hint}")
 
 
 def _read_synthia(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
-    if header.color_type in (_GREY, _PALETTE):
+    if header.color_type in (_GRAY, _PALETTE):
         labels = _read_index(data, path, header)
     elif header.color_type == _RGB and header.bit_depth == 16:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -155,7 +155,7 @@ def read_labels(path: str | Path, encoding: str) -> torch.Tensor:
     """The raw class ids of a label PNG.
 
     Args:
-        encoding: "index" (8-bit grey, or palette whose index is the id) or "synthia" (16-bit RGB,
+        encoding: "index" (8-bit gray, or palette whose index is the id) or "synthia" (16-bit RGB,
             red = class, green = instance; or ids already extracted into 8 bits).
 
     Returns:

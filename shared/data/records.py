@@ -1,17 +1,42 @@
-"""What a data set is made of: its frames, and what is known about each."""
+"""What a data set is made of: its frames, what is known about each, and what is wrong with them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 
+class Severity(StrEnum):
+    """ERROR: training on it would fail or go wrong. WARNING: look at it. INFO: for the record."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
 @dataclass(frozen=True)
-class SegmentationRecord:
-    """One frame. `name` is unique in its data set; `label` is None where there is none."""
+class Fault:
+    """What is wrong with a file; with the data set as a whole where `file` is None."""
+
+    severity: Severity
+    message: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        text = self.message if self.file is None else f"{self.file} {self.message}"
+        return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The files of one frame. `name` is unique in its data set; `label` is None without one."""
 
     name: str
     image: Path
     label: Path | None
+
+
+SegmentationRecord = Frame  # all that is known before its label is opened
 
 
 @dataclass(frozen=True)
@@ -24,25 +49,26 @@ class SegmentationDataset:
         label_folder: where its labels are, or would be.
         official_root: the Cityscapes tree whose `gtFine/val` the official script reads; None where
             that script does not apply.
+        faults: files that are left out, and why.
     """
 
     name: str
     records: tuple[SegmentationRecord, ...]
     id_table: str | Mapping[int, str]
     encoding: str
-    split: str
     label_folder: Path
     official_root: Path | None = None
+    faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One thing, or one region whose things nobody separated (`crowd`).
+    """One object, or one region whose objects nobody separated (`crowd`).
 
     Attributes:
         box: x1, y1, x2, y2 in pixels from the image's top left corner; pixel i covers i to i + 1.
         difficult: VOC's flag: ignored in training and evaluation.
-        instance: the thing's value in the record's instance PNG; None where there is no such PNG.
+        instance: the object's value in the record's instance PNG; None where there is no such PNG.
     """
 
     category: str
@@ -58,7 +84,7 @@ class DetectionRecord:
 
     Attributes:
         annotations: None where nothing is known, an empty tuple where nothing is in the picture.
-        instances: PNG of instance ids (`shared.data.read_instance_ids`).
+        instances: PNG of instance ids (`shared.data.cityscapes.read_instance_ids`).
     """
 
     name: str
@@ -82,5 +108,4 @@ class DetectionDataset:
     name: str
     records: tuple[DetectionRecord, ...]
     classes: tuple[str, ...]
-    split: str
     official_root: Path | None = None

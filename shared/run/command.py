@@ -5,11 +5,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
-from shared.config import load_config
+from shared.config import find_config, load_config
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
 from shared.run.launch import Machines
@@ -81,15 +82,16 @@ def log_to_stderr() -> None:
 
 
 def load_experiment(
-    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = ()
+    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = (), **options: Any
 ) -> CfgNode:
     """`load_config`; a file of the other half is answered with the right command.
 
     Args:
         half: segmentation or detection.
+        options: of `load_config`.
     """
     try:
-        return load_config(defaults, path, overrides)
+        return load_config(defaults, path, overrides, **options)
     except UserError:
         other = half_of(path)
         if other in (None, half):
@@ -102,7 +104,7 @@ def load_experiment(
 def half_of(path: Path) -> str | None:
     """'segmentation' or 'detection', by an experiment's keys; None where that is unclear."""
     try:
-        keys = CfgNode.load_yaml_with_base(str(path))
+        keys = CfgNode.load_yaml_with_base(str(find_config(path)))
     except (OSError, yaml.YAMLError, TypeError, AttributeError, AssertionError, RecursionError):
         return None
     model = keys.get("MODEL")

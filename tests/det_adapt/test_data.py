@@ -12,8 +12,8 @@ from det_adapt.data.build import paired_loader, source_dataset, target_dataset
 from det_adapt.data.loaders import SlotDataset, samples_in_order
 from det_adapt.data.samples import Augmentation, read_sample, resized_size
 from shared.config import changed, load_config
-from shared.data import DetectionDataset
 from shared.data.images import read_image
+from shared.data.records import DetectionDataset
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
 from shared.toy.layouts import make_toy
@@ -195,7 +195,7 @@ def records(make_record):
 
 
 def slots(records, domain=Domain.SOURCE, seed=3, **options):
-    dataset = DetectionDataset("made up", records, CLASSES, "train")
+    dataset = DetectionDataset("made up", records, CLASSES)
     augmentation = Augmentation((20, 40), 99, flip=0.5)
     return SlotDataset(dataset, augmentation, domain=domain, seed=seed, **options)
 
@@ -236,7 +236,7 @@ def test_data_without_images_or_boxes_is_refused(records, make_record):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_inference_sees_every_image_once_and_no_annotation(records, workers):
     poisoned = tuple(replace(r, annotations="poison", instances="poison") for r in records)
-    dataset = DetectionDataset("made up", poisoned, CLASSES, "val")
+    dataset = DetectionDataset("made up", poisoned, CLASSES)
     samples = list(samples_in_order(dataset, HALF, workers=workers))
     assert [s.name for s in samples] == list("abcde")
     assert all(s.image.shape == (3, 20, 30) and s.boxes is None for s in samples)

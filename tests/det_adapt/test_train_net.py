@@ -17,12 +17,11 @@ from scenes import detections
 
 from det_adapt import train_net
 from det_adapt.config import defaults
-from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
+from det_adapt.engines import engine_config
 from det_adapt.predictions import read_detections, write_detections
-from det_adapt.source_stage import CONFIGS
-from det_adapt.training import engine_config
+from det_adapt.torchvision_engine.trainer import Trainer
 from shared import checkpoint
-from shared.config import changed
+from shared.config import CONFIGS, changed
 from shared.errors import UserError
 from shared.events import read_metrics
 from shared.run.folder import write_config
@@ -71,20 +70,6 @@ def config(root, output, *overrides):
     own = ["DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output), "MODEL.WEIGHTS", ""]
     cfg = engine_config("torchvision", CONFIGS / "sapnet_toy.yaml", [*TINY, *own, *overrides])
     return cfg
-
-
-def trained(cfg, *, resume=False):
-    training = Training(cfg)
-    if resume:
-        training.resume()
-    logs = []
-    training.train(logs.append)
-    return training, logs
-
-
-def equal(ours, theirs):
-    ours, theirs = ours.model.state_dict(), theirs.model.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
 # --- the command line ----------------------------------------------------------------------------
@@ -268,7 +253,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
     )
     # Compared as steps: a weight is large beside what one iteration changes of it.
     cfg = engine_config("torchvision", tmp_path / "one/config.yaml", [])
-    for name, start in Training(cfg).model.state_dict().items():
+    for name, start in Trainer(cfg).model.state_dict().items():
         step = one[name] - start
         tolerance = 0.01 * step.abs().max().item() + 1e-7
         torch.testing.assert_close(two[name] - start, step, rtol=0, atol=tolerance)
@@ -305,8 +290,8 @@ def interrupted(root, folder, *overrides):
     """A source stage at iteration 2 of 4."""
     names = ["SAP.ENABLED", "False", "DATASETS.TEST", "[toy_cityscapes_det_val]", *overrides]
     cfg = config(root, folder, *names)
-    write_config(folder, cfg)
-    training = Training(cfg)
+    write_config(folder, cfg, defaults())
+    training = Trainer(cfg)
     training.iteration = 2
     training.save()
 
@@ -341,8 +326,8 @@ def test_an_interrupted_run_is_scored_where_it_stands(root, settings, tmp_path, 
 
 def test_scoring_needs_no_training_data(root, settings, tmp_path, capsys):
     cfg = config(root, tmp_path / "run", "SOLVER.MAX_ITER", "1")
-    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]))
-    Training(cfg).save()
+    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]), defaults())
+    Trainer(cfg).save()
     elsewhere = ["DATASETS.TRAIN", "[sim10k]", "DATASETS.TARGET", "[cityscapes_det_train]"]
     given = ["--eval-only", *settings, "MODEL.WEIGHTS", "run/checkpoints/last.pt"]
     assert run("sapnet_toy", *given, *elsewhere, "OUTPUT_DIR", "scored") == 0
@@ -353,123 +338,6 @@ def test_scoring_needs_no_training_data(root, settings, tmp_path, capsys):
     assert 0 not in [event["iteration"] for event in read_metrics(tmp_path / "scored")]
     given[-1] = ""
     assert "MODEL.WEIGHTS is empty" in fails(capsys, "sapnet_toy", *given, "OUTPUT_DIR", "random")
-
-
-# --- the loop ------------------------------------------------------------------------------------
-
-
-def test_a_resumed_run_equals_the_uninterrupted_one(root, tmp_path):
-    whole, logs = trained(config(root, tmp_path / "whole"))
-    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
-
-    class StopError(Exception):
-        pass
-
-    def stop(logs):
-        if first.iteration == 3:
-            raise StopError
-
-    first = Training(config(root, tmp_path / "parts"))
-    with pytest.raises(StopError):
-        first.train(stop)
-    # Of the third iteration nothing was saved.
-    again, logs = trained(config(root, tmp_path / "parts"), resume=True)
-    assert len(logs) == 2
-    assert equal(again, whole)
-    assert not equal(whole, Training(config(root, tmp_path / "new")))
-
-
-def test_poisoned_target_labels_give_bit_identical_training(root, tmp_path):
-    expected, _ = trained(config(root, tmp_path / "clean"))
-    shutil.copytree(root / "toy", tmp_path / "toy")
-    labels = [p for p in (tmp_path / "toy/cityscapes/gtFine").rglob("*") if p.is_file()]
-    assert any(path.name.endswith("instanceIds.png") for path in labels)
-    for path in labels:
-        path.write_text("poison")
-    poisoned, _ = trained(config(tmp_path, tmp_path / "poisoned"))
-    assert equal(poisoned, expected)
-
-
-def test_a_step_reaches_every_trained_parameter(root, tmp_path):
-    cfg = config(root, tmp_path, "SOLVER.OPTIMIZER", "SGD", "SAP.LOWER.FEATURE", "res2")
-    training = Training(cfg)
-    before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
-    logs = []
-    training.train(logs.append)
-    assert {"loss/sap", "loss/sap_lower", "accuracy/domain_lower"} <= set(logs[0])
-    for name, parameter in training.model.named_parameters():
-        assert not torch.equal(parameter, before[name]), name
-
-
-def test_the_source_only_run_has_no_adversary_and_the_same_detector(root, tmp_path):
-    with_it = Training(config(root, tmp_path)).model.state_dict()
-    without = Training(config(root, tmp_path, "SAP.ENABLED", "False")).model.state_dict()
-    assert not any(name.startswith("sap.") for name in without)
-    assert all(torch.equal(with_it[name], tensor) for name, tensor in without.items())
-
-
-def test_groups_follow_detectron2s_keys(root, tmp_path):
-    keys = {"WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.2, "BIAS_LR_FACTOR": 2.0, "BASE_LR": 0.5}
-    pairs = [item for key, value in keys.items() for item in (f"SOLVER.{key}", str(value))]
-    cfg = config(root, tmp_path, *pairs, "SAP.LR_MULT", "10.0", "MODEL.BACKBONE.FREEZE_AT", "1")
-    model = SapRCNN.from_config(cfg)
-    groups = build_optimizer(cfg, model).param_groups
-    found = {id(p): group for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(found)
-    for name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            if name.startswith("backbone.stem"):
-                assert id(parameter) not in found
-                continue
-            group = found[id(parameter)]
-            is_norm = isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm)
-            assert group["weight_decay"] == (0.2 if is_norm else 0.1), name
-            rate = (2.0 if own == "bias" else 1.0) * (10.0 if name.startswith("sap.") else 1.0)
-            assert group["lr_mult"] == rate, name
-
-
-def schedule(**keys):
-    cfg = defaults()
-    for key, value in keys.items():
-        cfg.SOLVER[key] = value
-    return cfg
-
-
-def test_the_rate_warms_up_and_falls_in_steps():
-    cfg = schedule(MAX_ITER=12, STEPS=(6, 9), WARMUP_ITERS=4, WARMUP_FACTOR=0.2, GAMMA=0.5)
-    factors = [rate_factor(cfg, iteration) for iteration in range(12)]
-    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
-    assert factors == pytest.approx(expected)
-    cfg.SOLVER.WARMUP_METHOD = "constant"
-    assert [rate_factor(cfg, i) for i in range(6)] == pytest.approx([0.2] * 4 + [1, 1])
-
-
-@pytest.mark.detectron2
-@pytest.mark.parametrize("method", ["linear", "constant"])
-def test_the_rate_is_detectron2s(method):
-    from detectron2.solver import build_lr_scheduler
-
-    keys = {"MAX_ITER": 20, "STEPS": (9, 15), "WARMUP_ITERS": 5, "WARMUP_METHOD": method}
-    cfg = schedule(**keys)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler = build_lr_scheduler(cfg, optimizer)
-    for iteration in range(20):
-        assert rate_factor(cfg, iteration) == pytest.approx(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-
-
-def test_what_cannot_be_trained_is_named(root, tmp_path):
-    for overrides, message in (
-        (["SOLVER.AMP.ENABLED", "True"], "AMP"),
-        (["MODEL.DEVICE", "toaster"], "toaster"),
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
-    ):
-        with pytest.raises(UserError, match=message):
-            Training(config(root, tmp_path, *overrides))
-    checkpoint.save({"a": torch.zeros(1)}, tmp_path / "checkpoints/last.pt")
-    with pytest.raises(UserError, match="no checkpoint of a run"):
-        Training(config(root, tmp_path)).resume()
 
 
 # --- predictions ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from PIL import Image
 from seg_adapt.data.cache import ResizedFiles
 from seg_adapt.data.dataset import SlotDataset
 from seg_adapt.data.transforms import JointTransform, resize_image, resize_labels
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, read_labels, write_png
 from shared.data.label_maps import label_space
 from shared.domain_losses import Domain

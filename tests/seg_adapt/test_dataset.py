@@ -7,7 +7,7 @@ import torch
 from seg_adapt.data.dataset import SlotDataset, collate, pseudo_label_path, read_pair
 from seg_adapt.data.transforms import JointTransform, resize_image
 from seg_adapt.structures import TargetBatch
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, write_png
 from shared.data.label_maps import label_space, lookup_table
 from shared.domain_losses import Domain

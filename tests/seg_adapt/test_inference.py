@@ -16,7 +16,7 @@ from seg_adapt.evaluation.inference import Windows, predict_train_ids, window_pr
 from seg_adapt.methods.source_only import SourceOnly
 from seg_adapt.predict import Predictor
 from shared.config import load_config
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, read_labels
 from shared.data.label_maps import LabelSpace
 from shared.errors import UserError

@@ -17,9 +17,10 @@ from seg_adapt.engine.pretrain import weights_path
 from seg_adapt.engine.run import Run
 from seg_adapt.structures import TargetBatch
 from shared.cli import call
-from shared.data import load_segmentation, resolve_label_space, resolve_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_labels, write_png
 from shared.data.label_maps import IGNORE, label_space, lookup_table
+from shared.data.own import resolve_label_space, resolve_segmentation
 from shared.errors import UserError
 from shared.events import read_metrics
 

@@ -14,7 +14,7 @@ from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.dast import Dast
 from seg_adapt.methods.source_only import SourceOnly
 from shared import checkpoint
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, write_png
 from shared.data.label_maps import label_space, lookup_table
 from shared.errors import UserError

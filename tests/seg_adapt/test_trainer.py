@@ -256,7 +256,7 @@ sys.path.insert(0, sys.argv[1])
 from test_trainer import CPU, METHODS, config, micro_batches
 
 torch.set_num_threads(1)
-distributed.initialise(CPU)
+distributed.init_process_group(CPU)
 method = METHODS[sys.argv[3]]()
 run = Trainer(method, config("SOLVER.ACCUMULATE", "2", "SEED", "3"), device=CPU)
 rank, world = distributed.rank(), distributed.world_size()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shared.cli import call
-from shared.data import load_detection
+from shared.data.catalog import load_detection
 from shared.data.images import read_image
 from shared.errors import UserError
 from shared.toy.layouts import LAYOUTS, make_toy

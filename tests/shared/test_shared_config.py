@@ -1,7 +1,7 @@
 import pytest
 from fvcore.common.config import CfgNode
 
-from shared.config import flatten, load_config
+from shared.config import CONFIGS, find_config, flatten, load_config
 from shared.errors import MissingFileError, UserError
 
 
@@ -51,7 +51,10 @@ def test_config_refuses_bad_files(tree, tmp_path):
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(tree, tmp_path / "broken.yaml")
     for text, message in (
-        ("", "not a YAML file of `KEY: value` lines"),
+        ("", "holds nothing, expected 'key: value' lines"),
+        ("N: 1\nN: 2\n", "key 'N' stands there twice"),
+        ("SOLVER: {LR: 1, LR: 2}\n", "key 'LR' stands there twice"),
+        ("_BASE_: 3\n", "is 3, expected the name of a file"),
         ("- N\n", "holds a list"),
         ("N:\n", "'N' in .* has no value"),
         ("1: 2\n", "unknown key '1'"),
@@ -63,3 +66,17 @@ def test_config_refuses_bad_files(tree, tmp_path):
     (tmp_path / "orphan.yaml").write_text("_BASE_: gone.yaml\n")
     with pytest.raises(MissingFileError, match=r"gone\.yaml"):
         load_config(tree, tmp_path / "orphan.yaml")
+
+
+def test_experiments_are_found_by_name_from_anywhere(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("road_gta5") == find_config("road_gta5.yaml") == CONFIGS / "road_gta5.yaml"
+    with pytest.raises(MissingFileError, match=r"'rod_gta5'.*did you mean 'road_gta5'\?"):
+        find_config("rod_gta5")
+    with pytest.raises(MissingFileError, match=r"elsewhere/road_gta5.*did you mean 'road_gta5'\?"):
+        find_config("elsewhere/road_gta5.yaml")
+    (tmp_path / "toy").mkdir()
+    assert find_config("toy") == CONFIGS / "toy.yaml"
+    # A file of one's own comes first.
+    (tmp_path / "toy.yaml").write_text("N: 3\n")
+    assert load_config(tree, "toy.yaml").N == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.data import SegmentationDataset, SegmentationRecord
+from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
 from shared.slots import BatchPlan, PairedLoader, Slots, share

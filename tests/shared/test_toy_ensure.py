@@ -2,8 +2,7 @@
 
 import pytest
 
-from shared.data.detection import DETECTION
-from shared.data.segmentation import SEGMENTATION
+from shared.data.catalog import DETECTION, SEGMENTATION
 from shared.toy.layouts import LAYOUTS, ensure, toy_layouts
 
 NAMES = sorted({*DETECTION, *SEGMENTATION})

@@ -14,7 +14,7 @@ from cityscapesscripts.helpers.labels import name2label
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 from PIL import Image
 
-from shared.data import load_segmentation
+from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, read_labels
 from shared.data.label_maps import CITYSCAPES_19, ID_TABLES, lookup_table
 from shared.toy import DOMAINS, ToyFrame, ToyObject, render

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.data import SEGMENTATION, data_root, image_folder, load_segmentation
+from shared.data.catalog import SEGMENTATION, load_segmentation
+from shared.data.folders import data_root
 from shared.data.images import ENCODINGS
 from shared.data.label_maps import ID_TABLES
 from shared.errors import MissingFileError, UserError
@@ -97,7 +98,8 @@ def test_gta5_skips_the_invalid_frames_and_drops_unmatched_ones(root, caplog):
         touch(root, "gta5/images/00003.png", "gta5/images/00004.png", "gta5/labels/00005.png")
         touch(root, "gta5/images/._00001.png", "gta5/images/Thumbs.db")
         assert [r.name for r in load_segmentation("gta5", root).records] == ["00001", "00002"]
-    assert "2 pairs, 2 images without label and 1 labels without image" in caplog.text
+    assert "images/00003.png image without label: left out (and 1 more)" in caplog.text
+    assert "labels/00005.png label without image: left out\n" in caplog.text
 
 
 def test_synthia_seqs_takes_the_forward_camera_of_every_sequence_of_the_season(root):
@@ -178,18 +180,3 @@ def test_data_root(tmp_path, monkeypatch):
     assert data_root() == tmp_path / "elsewhere"
     fill(tmp_path / "elsewhere")
     assert len(load_segmentation("gta5").records) == 2
-
-
-def test_image_folder(tmp_path):
-    touch(tmp_path, "b.png", "a/c.JPG", "a/notes.txt", ".hidden/d.png", "._b.png")
-    records = image_folder(tmp_path)
-    assert [(r.name, r.label) for r in records] == [("a/c", None), ("b", None)]
-    assert image_folder(tmp_path / "b.png")[0].name == "b"
-    touch(tmp_path, "b.jpeg")
-    with pytest.raises(UserError, match="share one result"):
-        image_folder(tmp_path)
-    with pytest.raises(MissingFileError, match="no image or folder"):
-        image_folder(tmp_path / "absent")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no image in"):
-        image_folder(tmp_path / "empty")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -15,25 +16,43 @@ import pytest
 from PIL import Image
 
 from shared.cli import call
-from shared.data import DETECTION, SEGMENTATION
+from shared.data.catalog import DETECTION, SEGMENTATION
 from shared.data.checker import Options, check, present_names
 from shared.data.contact_sheet import contact_sheet
-from shared.data.findings import Severity
 from shared.data.images import read_image, write_png
+from shared.data.records import Severity
 from shared.errors import MissingFileError, UserError
+from shared.toy.layouts import LAYOUTS, make_toy
 
 SCRIPT = Path(__file__).parents[3] / "datasets" / "check.py"
 QUIET = Options(workers=1, progress=False)
-HEIGHT, WIDTH = 96, 192  # of the toys
+HEIGHT, WIDTH = 64, 128
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory) -> Path:
+    """All layouts, three training and two test frames each. Not to be written."""
+    root = tmp_path_factory.mktemp("data")
+    make_toy(
+        root,
+        list(LAYOUTS),
+        count=3,
+        val_count=2,
+        height=HEIGHT,
+        width=WIDTH,
+        workers=1,
+        progress=False,
+    )
+    return root
 
 
 @pytest.fixture
-def copy(all_toys, tmp_path):
+def copy(toys, tmp_path):
     """`copy(folder, …)`: the data root of a copy of those folders of the toys."""
 
     def copied(*folders: str) -> Path:
         for folder in folders:
-            shutil.copytree(all_toys / "toy" / folder, tmp_path / "data/toy" / folder)
+            shutil.copytree(toys / "toy" / folder, tmp_path / "data/toy" / folder)
         return tmp_path / "data"
 
     return copied
@@ -49,9 +68,9 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def lines(root: Path, name: str, *severities: str, options: Options = QUIET) -> list[str]:
-    wanted = severities or ("error", "warning")
-    found = check(name, root, options).findings
-    return [str(f) for f in found if f.severity in wanted and "were published" not in f.message]
+    printed = str(check(name, root, options)).splitlines()[:-1]
+    chosen = tuple(f"{s}: " for s in severities or ("error", "warning"))
+    return [line for line in printed if line.startswith(chosen) and "published" not in line]
 
 
 def the_line(root: Path, name: str, *severities: str) -> str:
@@ -74,17 +93,17 @@ TOY_NAMES = sorted(n for n in (*SEGMENTATION, *DETECTION) if n.startswith("toy_"
 
 
 @pytest.mark.parametrize("name", TOY_NAMES)
-def test_toys_of_every_layout_pass(all_toys, name):
-    report = check(name, all_toys, QUIET)
+def test_toys_of_every_layout_pass(toys, name):
+    report = check(name, toys, QUIET)
     assert report.errors == 0
     assert report.frames > 0
-    assert [f for f in report.findings if f.severity == Severity.WARNING and f.file] == []
+    assert [f for f in report.faults if f.severity == Severity.WARNING and f.file] == []
 
 
-def test_the_published_counts_are_compared(all_toys):
-    found = [f.message for f in check("toy_game", all_toys, QUIET).findings]
+def test_the_published_counts_are_compared(toys):
+    found = [f.message for f in check("toy_game", toys, QUIET).faults]
     assert "3 frames, 24964 were published" in found
-    found = [f.message for f in check("toy_voc0712_trainval", all_toys, QUIET).findings]
+    found = [f.message for f in check("toy_voc0712_trainval", toys, QUIET).faults]
     assert "3 frames, 16551 were published" in found
 
 
@@ -116,7 +135,7 @@ def test_workers_find_the_same(copy):
     truncate(root / "toy/RAND_CITYSCAPES/RGB/0000001.png")
     one = check("toy_synthia", root, QUIET)
     two = check("toy_synthia", root, Options(None, 2, False))
-    assert one.findings == two.findings
+    assert one.faults == two.faults
     assert one.errors == 1
 
 
@@ -177,17 +196,17 @@ def test_image_and_label_of_different_sizes(copy):
     root = copy("gta5")
     write_png(root / "toy/gta5/labels/00002.png", np.full((HEIGHT, WIDTH + 2), 7, np.uint8))
     line = the_line(root, "toy_game")
-    assert line.startswith("error") and "label is 194×96, its image 192×96" in line
+    assert line.startswith("error") and "is for 130×64 pixels, its image has 128×64" in line
 
 
-def test_colour_pictures_instead_of_ids(copy):
+def test_color_pictures_instead_of_ids(copy):
     root = copy("RAND_CITYSCAPES")
     tree = root / "toy/RAND_CITYSCAPES/GT"
     shutil.copy(tree / "COLOR/0000001.png", tree / "LABELS/0000001.png")
     assert "use GT/LABELS, not GT/COLOR" in the_line(root, "toy_synthia")
     root = copy("gta5")
     write_png(root / "toy/gta5/labels/00001.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    assert "colour picture of the labels" in the_line(root, "toy_game")
+    assert "color picture of the labels" in the_line(root, "toy_game")
 
 
 def test_train_ids_in_the_place_of_label_ids(copy):
@@ -207,7 +226,7 @@ def test_labels_without_any_class(copy):
     assert "no label holds a class that is evaluated" in the_line(root, "toy_bdd100k_val")
 
 
-@pytest.mark.parametrize(("value", "word"), [(0, "black"), (255, "white"), (90, "one colour")])
+@pytest.mark.parametrize(("value", "word"), [(0, "black"), (255, "white"), (90, "one color")])
 def test_frames_that_show_nothing(copy, value, word):
     root = copy("gta5")
     write_png(root / "toy/gta5/images/00003.png", np.full((HEIGHT, WIDTH, 3), value, np.uint8))
@@ -262,8 +281,8 @@ def test_sim10k_where_its_archives_unpack(copy):
     (tree / "VOC2012/JPEGImages/000001.jpg").unlink()
     (tree / "VOC2012/Annotations/000002.xml").unlink()
     lost, bare = lines(root, "toy_sim10k")
-    assert "lists 000001: no such image" in lost
-    assert "VOC2012/JPEGImages/000002.jpg image without annotation: left out" in bare
+    assert "VOC2012/JPEGImages/000001 listed in trainval10k.txt, but not there" in lost
+    assert "VOC2012/JPEGImages/000002.jpg image without label: left out" in bare
 
 
 def test_sim10k_where_its_archives_unpack_with_a_damaged_annotation(copy):
@@ -299,7 +318,8 @@ def test_foggy_frames_without_a_beta(copy):
     assert lines(root, f"{name}_beta_0.02") == lines(root, name) == []
     for path in city.parent.rglob("*_beta_0.02.png"):
         path.unlink()
-    assert "β 0.02" in the_line(root, name)
+    with pytest.raises(MissingFileError, match=r"no picture of β 0\.02 in .*, but of β 0\.005"):
+        check(name, root, QUIET)
     present, missing = present_names(root)
     assert f"{name}_beta_0.005" in present and f"{name}_beta_0.02" in missing
 
@@ -308,7 +328,7 @@ def test_foggy_frames_without_annotation(copy):
     root = copy("cityscapes")
     truth = next((root / "toy/cityscapes/gtFine/val/toyford").glob("*_instanceIds.png"))
     truth.unlink()
-    assert "has no gtFine annotation" in the_line(root, "toy_foggy_cityscapes_val")
+    assert "image without label: left out" in the_line(root, "toy_foggy_cityscapes_val")
 
 
 def test_boxes_that_are_no_boxes(copy):
@@ -328,9 +348,9 @@ def test_boxes_that_are_no_boxes(copy):
     assert found == [
         f"warning: toy_sim10k: {xml} box car [{edges}] {what}"
         for edges, what in (
-            ("-21, 4, 30, 9", "reaches beyond its 192×96 image: clipped"),
+            ("-21, 4, 30, 9", "reaches beyond its 128×64 image: clipped"),
             ("9, 9, 4, 20", "is empty: left out"),
-            ("499, 4, 520, 9", "is outside its 192×96 image: left out"),
+            ("499, 4, 520, 9", "is outside its 128×64 image: left out"),
         )
     ]
 
@@ -338,9 +358,9 @@ def test_boxes_that_are_no_boxes(copy):
 def test_a_size_that_is_not_the_images(copy):
     root = copy("watercolor")
     xml = root / "toy/watercolor/Annotations/000001.xml"
-    edit(xml, "<width>192<", "<width>1920<")
+    edit(xml, "<width>128<", "<width>1280<")
     line = the_line(root, "toy_watercolor_train")
-    assert line.startswith(f"error: toy_watercolor_train: {xml} says that the image is 1920×96")
+    assert line.startswith(f"error: toy_watercolor_train: {xml} is for 1280×64 pixels")
 
 
 @pytest.mark.parametrize(
@@ -378,11 +398,11 @@ def test_pairs_of_images_and_annotations(copy):
     (root / "toy/kitti/training/label_2/000001.txt").unlink()
     (root / "toy/kitti/training/image_2/000002.png").unlink()
     assert [line.split("training/")[1] for line in lines(root, "toy_kitti_train")] == [
-        "image_2/000001.png image without annotation: left out",
-        "label_2/000002.txt annotation without image: left out",
+        "image_2/000001.png image without label: left out",
+        "label_2/000002.txt label without image: left out",
     ]
     (root / "toy/VOC2007/JPEGImages/500001.jpg").unlink()
-    assert "lists 500001: no such image" in the_line(root, "toy_voc2007_test")
+    assert "500001 listed in test.txt, but not there" in the_line(root, "toy_voc2007_test")
     assert lines(root, "toy_voc2007_trainval") == []
 
 
@@ -390,22 +410,22 @@ def test_instances_of_another_size(copy):
     root = copy("cityscapes")
     path = next((root / "toy/cityscapes/gtFine/val/toyford").glob("*_instanceIds.png"))
     cv2.imwrite(str(path), np.zeros((HEIGHT // 2, WIDTH // 2), np.uint16))
-    found = lines(root, "toy_cityscapes_det_val")
-    assert any("instances are 96×48, the image is 192×96" in line for line in found)
+    line = the_line(root, "toy_cityscapes_det_val")
+    assert line.startswith(f"error: toy_cityscapes_det_val: {path} is for 64×32 pixels")
 
 
 def main(*arguments: str) -> int:
     return call(runpy.run_path(str(SCRIPT))["main"], list(arguments))
 
 
-def test_command_line_of_sound_data(all_toys, tmp_path, capsys):
-    before = digest(all_toys)
+def test_command_line_of_sound_data(toys, tmp_path, capsys):
+    before = digest(toys)
     sheet = tmp_path / "sheet.png"
-    assert main("all", "--root", str(all_toys), "--workers", "1", "--sheet", str(sheet)) == 0
+    assert main("all", "--root", str(toys), "--workers", "1", "--sheet", str(sheet)) == 0
     output = capsys.readouterr()
     assert "toy_game: 3 frames decoded, 0 errors, 1 warnings" in output.out
     assert "not below" in output.err and "cityscapes_train" in output.err
-    assert digest(all_toys) == before
+    assert digest(toys) == before
     assert read_image(sheet).shape[1] > 4000
 
 
@@ -423,7 +443,7 @@ def test_command_line_of_faulty_data(copy, capsys):
     assert digest(root) == before
 
 
-def test_command_line_that_cannot_check(all_toys, tmp_path, capsys):
+def test_command_line_that_cannot_check(toys, tmp_path, capsys):
     assert main("gta5", "--root", str(tmp_path)) == 2
     assert "no folder" in capsys.readouterr().err
     assert main("gta6", "--root", str(tmp_path)) == 2
@@ -433,14 +453,14 @@ def test_command_line_that_cannot_check(all_toys, tmp_path, capsys):
     assert main("all", "--root", str(tmp_path / "nowhere")) == 2
     assert main("all", "--root", str(tmp_path), "--sheet", "sheet.jpg") == 2
     with pytest.raises(UserError, match="-1 workers"):
-        check("toy_game", all_toys, Options(workers=-1, progress=False))
+        check("toy_game", toys, Options(workers=-1, progress=False))
     with pytest.raises(MissingFileError):
         check("kitti_train", tmp_path, QUIET)
 
 
 def test_a_sheet_leaves_out_what_cannot_be_read(copy):
     root = copy("gta5")
-    dataset = [check("toy_game", root, QUIET).dataset]
+    dataset = [check("toy_game", root, QUIET).files]
     whole = contact_sheet(dataset)
     truncate(root / "toy/gta5/images/00001.png")
     assert contact_sheet(dataset).shape[1] < whole.shape[1]
@@ -467,9 +487,9 @@ def test_an_interrupted_check_leaves_everything_as_it_was(copy):
         # A background job is started with Ctrl-C ignored, and so would be its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    # The progress bar appears once the files are being read.
+    # Until the progress bar counts: Ctrl-C is held off while the workers start.
     seen = b""
-    while b"frame" not in seen:
+    while not re.search(rb"[1-9]\d*/399 ", seen):
         part = process.stderr.read1(64)
         assert part, "it ended before it could be interrupted"
         seen += part

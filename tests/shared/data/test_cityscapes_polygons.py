@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.data import Annotation, load_detection
+from shared.data.catalog import load_detection
+from shared.data.records import Annotation
 from shared.errors import UserError
 from shared.toy.layouts import make_toy
 

@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.data import (
-    CITYSCAPES_THINGS,
-    DETECTION,
-    FOG_BETAS,
-    VOC_CLASSES,
-    WATERCOLOR_CLASSES,
-    Annotation,
-    load_detection,
-    read_instance_ids,
-)
+from shared.data.catalog import DETECTION, load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS, FOG_BETAS, read_instance_ids
 from shared.data.label_maps import ID_TABLES
+from shared.data.records import Annotation
+from shared.data.voc import VOC_CLASSES, WATERCOLOR_CLASSES
 from shared.errors import MissingFileError, UserError
 from shared.toy import ToyFrame, render
 from shared.toy.layouts import LAYOUTS, make_toy
@@ -357,8 +351,9 @@ def test_lists_name_what_there_is(tmp_path, caplog):
     write(tmp_path / "VOC2007/JPEGImages/unlisted.jpg")
     with caplog.at_level(logging.WARNING):
         assert list(boxes(tmp_path)) == ["1", "2"]
-    assert "1 of 4 listed frames have no image" in caplog.text
-    assert "2 pairs, 1 images without label and 0 labels without image left out" in caplog.text
+    assert "JPEGImages/4 listed in trainval.txt, but not there: left out\n" in caplog.text
+    assert "JPEGImages/3.jpg image without label: left out\n" in caplog.text
+    assert len(caplog.records) == 2
     with pytest.raises(MissingFileError, match=r"no list \S*VOC2007/ImageSets/Main/test\.txt"):
         load_detection("voc2007_test", tmp_path)
     write(tmp_path / "VOC2007/ImageSets/Main/test.txt", "\n")
@@ -372,7 +367,9 @@ def test_lists_name_what_there_is(tmp_path, caplog):
 def test_clipart_is_the_union_of_its_lists(tmp_path):
     tree = tmp_path / "clipart"
     voc_tree(tree, "train", {"2": xml(), "1": xml()})
-    with pytest.raises(MissingFileError, match=r"no list \S*test\.txt; .*unpack it again"):
+    with pytest.raises(
+        MissingFileError, match=r"test\.txt is missing: .*unpack the data set again"
+    ):
         load_detection("clipart_traintest", tmp_path)
     voc_tree(tree, "test", {"3": xml()})
     assert list(boxes(tmp_path, "clipart_traintest")) == ["1", "2", "3"]
@@ -470,13 +467,11 @@ def test_foggy_frames_and_their_betas(tmp_path):
     assert (record.name, record.instances) == (f"{name}_foggy_beta_0.01", truth)
     assert record.annotations == (Annotation("car", (0, 0, 6, 4), instance=26003),)
     for missing in ("foggy_cityscapes_train", "foggy_cityscapes_train_beta_all"):
-        with pytest.raises(UserError, match=r"1 of 1 frames .* there is β 0\.01"):
+        with pytest.raises(UserError, match=r"no picture of β 0\.0\S* in .*, but of β 0\.01"):
             load_detection(missing, tmp_path, labelled=True)
     write(folder / f"{name}_leftImg8bit_foggy_beta_0.02.png")
     write(folder / "aachen_000001_000019_leftImg8bit_foggy_beta_0.01.png")
-    with pytest.raises(
-        UserError, match=r"1 of 2 frames in .*β 0\.02 \(first: aachen_000001_000019"
-    ):
+    with pytest.raises(UserError, match=r"aachen_000001_000019\S* has no twin of β 0\.02"):
         load_detection("foggy_cityscapes_train", tmp_path, labelled=True)
     write(folder / f"{name}_leftImg8bit_foggy.png")
     with pytest.raises(UserError, match="has no β in its name"):

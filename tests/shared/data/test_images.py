@@ -10,7 +10,7 @@ from shared.data.images import image_size, read_image, read_labels, remap, write
 from shared.data.label_maps import encode_colors, lookup_table
 from shared.errors import MissingFileError, UserError
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 
 
 def _chunk(kind, data):
@@ -62,9 +62,9 @@ def test_read_image_of_every_kind(write):
         assert image.dtype == torch.uint8, kind
         assert image.permute(1, 2, 0).tolist() == [rgb], kind
     for data in (
-        png(2, 8, GREY, [bytes([5, 9])]),
-        png(2, 16, GREY, [bytes([5, 200, 9, 0])]),
-        png(2, 8, GREY_ALPHA, [bytes([5, 0, 9, 1])]),
+        png(2, 8, GRAY, [bytes([5, 9])]),
+        png(2, 16, GRAY, [bytes([5, 200, 9, 0])]),
+        png(2, 8, GRAY_ALPHA, [bytes([5, 0, 9, 1])]),
     ):
         assert read_image(write(data)).tolist() == [[[5, 9]]] * 3
 
@@ -74,10 +74,10 @@ def test_jpeg_is_read_as_pillow_reads_it(tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95)
     expected = np.array(Image.open(tmp_path / "a.jpg"))
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg").permute(1, 2, 0), expected)
-    Image.fromarray(picture[..., 0]).save(tmp_path / "grey.jpg")
-    grey = read_image(tmp_path / "grey.jpg")
-    assert grey.shape == (3, 16, 24)
-    assert torch.equal(grey[0], grey[2])
+    Image.fromarray(picture[..., 0]).save(tmp_path / "gray.jpg")
+    gray = read_image(tmp_path / "gray.jpg")
+    assert gray.shape == (3, 16, 24)
+    assert torch.equal(gray[0], gray[2])
 
 
 def test_damaged_and_missing_images(tmp_path, write):
@@ -102,11 +102,11 @@ def test_damaged_and_missing_images(tmp_path, write):
 
 
 def test_index_labels_of_every_kind(write):
-    # Palette colours that are far from their indices: a reader that goes through colour is caught.
+    # Palette colors that are far from their indices: a reader that goes through color is caught.
     palette = [255 - v for v in range(3 * 40)]
     ids = [[0, 7, 33], [3, 1, 11]]
     rows = [bytes(row) for row in ids]
-    assert read_labels(write(png(3, 8, GREY, rows)), "index").tolist() == ids
+    assert read_labels(write(png(3, 8, GRAY, rows)), "index").tolist() == ids
     assert read_labels(write(png(3, 8, PALETTE, rows, palette)), "index").tolist() == ids
     nibbles = [bytes([0x07, 0xF0]), bytes([0x31, 0xB0])]
     labels = read_labels(write(png(3, 4, PALETTE, nibbles, palette[:48])), "index")
@@ -120,13 +120,13 @@ def test_index_labels_of_every_kind(write):
 
 def test_index_refuses_what_is_not_an_index(tmp_path, write):
     refused = {
-        "8-bit RGB PNG.*colour picture": png(1, 8, RGB, [bytes(3)]),
-        "RGB . alpha PNG.*colour picture": png(1, 8, RGB_ALPHA, [bytes(4)]),
-        "16-bit grey PNG.*instance ids": png(1, 16, GREY, [bytes(2)]),
-        "4-bit grey PNG.*8-bit grey": png(2, 4, GREY, [bytes(1)]),
-        "grey . alpha PNG.*8-bit grey": png(1, 8, GREY_ALPHA, [bytes(2)]),
-        "damaged or no image": png(9, 8, GREY, [bytes(range(9))])[:50],
-        "no PNG or cut short": png(1, 8, GREY, [b"\1"])[:30],
+        "8-bit RGB PNG.*color picture": png(1, 8, RGB, [bytes(3)]),
+        "RGB . alpha PNG.*color picture": png(1, 8, RGB_ALPHA, [bytes(4)]),
+        "16-bit gray PNG.*instance ids": png(1, 16, GRAY, [bytes(2)]),
+        "4-bit gray PNG.*8-bit gray": png(2, 4, GRAY, [bytes(1)]),
+        "gray . alpha PNG.*8-bit gray": png(1, 8, GRAY_ALPHA, [bytes(2)]),
+        "damaged or no image": png(9, 8, GRAY, [bytes(range(9))])[:50],
+        "no PNG or cut short": png(1, 8, GRAY, [b"\1"])[:30],
         "no PNG or cut": b"\xff\xd8\xff",
     }
     for message, data in refused.items():
@@ -135,7 +135,7 @@ def test_index_refuses_what_is_not_an_index(tmp_path, write):
     with pytest.raises(MissingFileError, match="no file"):
         read_labels(tmp_path / "absent.png", "index")
     with pytest.raises(UserError, match=r"unknown label encoding 'indices'.*index"):
-        read_labels(write(png(1, 8, GREY, [b"\1"])), "indices")
+        read_labels(write(png(1, 8, GRAY, [b"\1"])), "indices")
 
 
 def test_synthia_labels_take_the_class_from_red(write):
@@ -146,7 +146,7 @@ def test_synthia_labels_take_the_class_from_red(write):
     # What an 8-bit reader makes of the same file.
     assert not np.array(Image.open(path))[..., 0].any()
     for parsed in (
-        png(2, 8, GREY, [bytes([3, 22])]),
+        png(2, 8, GRAY, [bytes([3, 22])]),
         png(2, 8, PALETTE, [bytes([3, 22])], [9] * 69),
     ):
         assert read_labels(write(parsed), "synthia").tolist() == [[3, 22]]
@@ -154,7 +154,7 @@ def test_synthia_labels_take_the_class_from_red(write):
 
 def test_synthia_refuses_the_silent_failures(write):
     with pytest.raises(UserError, match=r"nothing but class 0 \(void\)"):
-        read_labels(write(png(2, 8, GREY, [bytes(2)])), "synthia")
+        read_labels(write(png(2, 8, GRAY, [bytes(2)])), "synthia")
     with pytest.raises(UserError, match=r"nothing but class 0 \(void\)"):
         read_labels(write(png(2, 16, RGB, [synthia_pixels((0, 1), (0, 2))])), "synthia")
     with pytest.raises(UserError, match="not GT/COLOR"):
@@ -183,14 +183,14 @@ def test_written_labels_and_pictures_are_read_back(tmp_path):
 
 
 def test_image_size_reads_the_header_only(tmp_path, write):
-    assert image_size(write(png(3, 8, GREY, [bytes(3)] * 2)[:60])) == (2, 3)
+    assert image_size(write(png(3, 8, GRAY, [bytes(3)] * 2)[:60])) == (2, 3)
     with pytest.raises(UserError, match="damaged or no image"):
         image_size(write(b"text"))
     with pytest.raises(MissingFileError, match="no file"):
         image_size(tmp_path / "absent.png")
 
 
-def test_remap_and_colours():
+def test_remap_and_colors():
     labels = torch.tensor([[7, 33], [0, 255]], dtype=torch.uint8)
     train_ids = remap(labels, lookup_table("cityscapes", "cityscapes19"))
     assert train_ids.dtype == torch.uint8
@@ -216,7 +216,7 @@ def test_color_pngs_are_read_as_pillow_reads_them(tmp_path, write, capfd):
     exif = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
     extras = {
         "orientation": _chunk(b"eXIf", exif),
-        "transparent colour": _chunk(b"tRNS", struct.pack(">3H", 0, 1, 2)),
+        "transparent color": _chunk(b"tRNS", struct.pack(">3H", 0, 1, 2)),
         "gamma": _chunk(b"gAMA", struct.pack(">I", 100000)),
         "significant bits": _chunk(b"sBIT", bytes([5, 6, 5])),
         "background": _chunk(b"bKGD", struct.pack(">3H", 9, 9, 9)),

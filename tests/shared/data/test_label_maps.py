@@ -25,7 +25,7 @@ def test_cityscapes_equals_the_official_table_in_every_entry():
     assert names == dict(ID_TABLES.get("cityscapes"))
 
 
-def test_evaluated_classes_colours_and_ids_are_the_official_ones():
+def test_evaluated_classes_colors_and_ids_are_the_official_ones():
     evaluated = sorted((x for x in official_labels if not x.ignoreInEval), key=lambda x: x.trainId)
     space = LABEL_SPACES.get("cityscapes19")
     assert space.classes == tuple(x.name for x in evaluated)
@@ -103,7 +103,7 @@ def test_spaces_are_consistent():
         assert space.name == name
         assert len(space.colors) == len(set(space.colors)) == len(set(space.classes))
         assert all(set(p) <= set(space.classes) for p in space.protocols.values())
-    assert len(LABEL_SPACES) == 3
+    assert len(list(LABEL_SPACES)) == 3
 
 
 def test_misses_name_what_there_is():

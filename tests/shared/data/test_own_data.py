@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from shared.data import load_segmentation, resolve_label_space, resolve_segmentation
-from shared.data.description import KEYS
+from shared.data.catalog import load_segmentation
+from shared.data.description import SegmentationDescription
 from shared.data.images import read_labels, remap, write_png
 from shared.data.label_maps import CITYSCAPES_19, IGNORE, label_space, lookup_table
-from shared.data.own_label_space import distinct_colors
+from shared.data.own import distinct_colors, resolve_label_space, resolve_segmentation
 from shared.errors import MissingFileError, UserError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "own_data.md").read_text()
@@ -84,7 +85,9 @@ def test_a_registered_name_is_the_catalogs(toy_root):
 def test_a_folder_is_an_unlabelled_target(tmp_path, monkeypatch):
     picture(tmp_path / "frames/a/1.png")
     picture(tmp_path / "frames/2.JPG")
-    (tmp_path / "frames/notes.txt").write_text("no image")
+    for name in ("notes.txt", "._2.JPG", ".hidden/3.png"):
+        (tmp_path / "frames" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "frames" / name).write_text("no image")
     dataset = resolve(tmp_path / "frames")
     assert (dataset.name, [r.name for r in dataset.records]) == ("frames", ["2", "a/1"])
     assert all(r.label is None for r in dataset.records)
@@ -248,7 +251,10 @@ def test_none_of_the_images_left_beside_the_labels(tmp_path):
 def test_images_that_would_share_a_prediction_are_refused(tmp_path):
     picture(tmp_path / "x/a.png")
     picture(tmp_path / "x/a.jpg")
-    assert "would share one result" in message(UserError, resolve, describe(tmp_path, images="x"))
+    for name in (describe(tmp_path, images="x"), tmp_path / "x"):
+        assert "would share one result" in message(UserError, resolve, name)
+    (tmp_path / "empty").mkdir()
+    assert "no image in" in message(UserError, resolve, tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +263,7 @@ def test_images_that_would_share_a_prediction_are_refused(tmp_path):
         ("a.yaml", "images: [", "a.yaml is not valid YAML"),
         ("a.json", "{", "a.json is not valid JSON"),
         ("a.yaml", "- images", "a.yaml holds a list, expected 'key: value' lines"),
-        ("a.yaml", "", "a.yaml holds a NoneType"),
+        ("a.yaml", "", "a.yaml holds nothing, expected"),
         ("a.yaml", "ids: {0: road, 0: car}", "key 0 stands there twice"),
         ("a.json", '{"ids": {"0": "road", "0": "car"}}', "key '0' stands there twice"),
         ("a.yaml", b"\xff\xfe\x00", "is not valid YAML"),
@@ -310,4 +316,5 @@ def test_the_pages_json_and_yaml_are_the_same_description(tmp_path):
 
 def test_every_key_is_on_the_page():
     rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
-    assert sorted(rows) == sorted(KEYS)
+    keys = {field.name for field in fields(SegmentationDescription)} - {"path"}
+    assert sorted(rows) == sorted(keys)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.data import coco_detection
+from shared.data.coco import coco_detection
 from shared.data.images import write_png
 from shared.errors import MissingFileError, UserError
 
@@ -88,7 +88,7 @@ def test_a_name_never_leads_out_of_the_folder_that_a_run_writes_to(coco, tmp_pat
         (changed("images", file_name="gone.jpg"), "1 of its 2 images are not there, the first:"),
         (changed("images", 1, id=7), "stands twice in 'images'"),
         (changed("images", 1, file_name="b/2.jpg"), "differs only in its suffix"),
-        (changed("images", id="7"), "'id' of a image is '7', expected a whole number"),
+        (changed("images", id="7"), "'id' of an entry of 'images' is '7', expected a whole number"),
         (changed("images", height=0), "is 8x0 pixels"),
         ({"images": []}, "'images' is empty"),
         (changed("annotations", image_id=8), "1 image_ids of 'annotations' are not among"),

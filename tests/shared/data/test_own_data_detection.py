@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.data import resolve_detection
 from shared.data.images import write_png
+from shared.data.own import resolve_detection
 from shared.errors import MissingFileError, UserError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "own_data.md").read_text()
@@ -66,8 +66,8 @@ def test_a_name_of_the_catalog(toy_root):
 @pytest.mark.parametrize(
     ("name", "content", "error", "text"),
     [
-        ("traffic/images", None, UserError, "needs boxes"),
-        ("gone/folder", None, MissingFileError, "no folder of images and no"),
+        ("traffic/images", None, UserError, "needs labels"),
+        ("gone/folder", None, MissingFileError, "no folder of images"),
         ("sim10", None, UserError, "did you mean 'sim10k'"),
         ("x.yaml", "images: images/", UserError, "has no 'coco'"),
         ("x.yaml", "coco: a.json", UserError, "has no 'images'"),

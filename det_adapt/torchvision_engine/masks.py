@@ -29,13 +29,13 @@ def mask_loss(
     """
     if not len(logits):
         return logits.sum()
-    wanted = [
+    true_masks = [
         region_masks(own, of_image[:, None], each, logits.shape[-1])
         for own, of_image, each in zip(masks, instances, boxes, strict=True)
         if len(each)
     ]
     own_class = logits[torch.arange(len(logits), device=logits.device), classes]
-    return F.binary_cross_entropy_with_logits(own_class, torch.cat(wanted).to(logits.dtype))
+    return F.binary_cross_entropy_with_logits(own_class, torch.cat(true_masks).to(logits.dtype))
 
 
 def region_masks(masks: Tensor, instances: Tensor, boxes: Tensor, resolution: int) -> Tensor:
@@ -52,7 +52,7 @@ def region_masks(masks: Tensor, instances: Tensor, boxes: Tensor, resolution: in
 
 
 def draw_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """(n, height, width) bool: each box's mask, interpolated bilinearly at the pixels' centres.
+    """(n, height, width) bool: each box's mask, interpolated bilinearly at the pixels' centers.
 
     Args:
         probabilities: (n, M, M) over the box. boxes: (n, 4) in pixels of an image of `size`.

@@ -9,11 +9,12 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from shared.data import DETECTION, DetectionDataset, load_detection
+from shared.data.catalog import DETECTION, load_detection
+from shared.data.records import DetectionDataset
 
 
 def register() -> None:
-    """Adds each name of `shared.data.DETECTION` that is not there yet.
+    """Adds each name of `shared.data.catalog.DETECTION` that is not there yet.
 
     A data set is read below `$DETECTRON2_DATASETS` when it is first asked for; its
     `thing_classes` are known from then on.

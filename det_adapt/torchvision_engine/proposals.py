@@ -21,7 +21,7 @@ Size = tuple[int, int]
 
 
 class CellAnchors(AnchorGenerator):
-    """Anchors of one map, centred on its cells' corners: not rounded, ratios running faster.
+    """Anchors of one map, centered on its cells' corners: not rounded, ratios running faster.
 
     torchvision's own are rounded, have sizes running faster and a stride that depends on how the
     image's size was rounded.
@@ -30,7 +30,7 @@ class CellAnchors(AnchorGenerator):
         sizes: square roots of the areas, in pixels.
         ratios: height / width.
         stride: of the map, in pixels.
-        offset: of the first centre, as a fraction of the stride.
+        offset: of the first center, as a fraction of the stride.
     """
 
     def __init__(
@@ -68,48 +68,10 @@ class ProposalNetwork(RegionProposalNetwork):
     """Proposals and their losses, from the output of `head`, which the caller runs.
 
     Args:
-        stride: of the map that proposals are made from, in pixels.
-        batch_size, positive_fraction: anchors per image that are trained on.
-        iou_thresholds: below the first an anchor is background, from the second on an object.
-        pre_nms, post_nms: proposals kept in training and in evaluation, before and after NMS.
-        beta: of smooth L1, in normalised offsets; 0: L1.
-        loss_weight, box_loss_weight: of both losses; of the box loss once more.
+        channels, stride: of the map that proposals are made from; the stride in pixels.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        anchors: CellAnchors,
-        *,
-        batch_size: int = 256,
-        positive_fraction: float = 0.5,
-        iou_thresholds: tuple[float, float] = (0.3, 0.7),
-        pre_nms: tuple[int, int] = (12000, 6000),
-        post_nms: tuple[int, int] = (2000, 1000),
-        nms_threshold: float = 0.7,
-        beta: float = 0.0,
-        loss_weight: float = 1.0,
-        box_loss_weight: float = 1.0,
-    ) -> None:
-        background, object_ = iou_thresholds
-        super().__init__(
-            anchors,
-            RPNHead(channels, anchors.num_anchors_per_location()[0]),
-            object_,
-            background,
-            batch_size,
-            positive_fraction,
-            dict(zip(("training", "testing"), pre_nms, strict=True)),
-            dict(zip(("training", "testing"), post_nms, strict=True)),
-            nms_threshold,
-        )
-        self.batch_size = batch_size
-        self.beta = beta
-        self.loss_weight = loss_weight
-        self.box_loss_weight = box_loss_weight
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, channels: int, stride: int) -> "ProposalNetwork":
+    def __init__(self, cfg: CfgNode, channels: int, stride: int) -> None:
         rpn, generator = cfg.MODEL.RPN, cfg.MODEL.ANCHOR_GENERATOR
         if len(generator.SIZES) != 1 or len(generator.ASPECT_RATIOS) != 1:
             raise UserError(
@@ -117,25 +79,21 @@ class ProposalNetwork(RegionProposalNetwork):
                 f"{len(generator.ASPECT_RATIOS)} of ASPECT_RATIOS, expected one of each, for the "
                 "one map that proposals come from, e.g. [[128, 256, 512]]"
             )
-        anchors = CellAnchors(
-            generator.SIZES[0],
-            generator.ASPECT_RATIOS[0],
-            stride=stride,
-            offset=generator.OFFSET,
-        )
-        return cls(
-            channels,
+        [sizes], [ratios] = generator.SIZES, generator.ASPECT_RATIOS
+        anchors = CellAnchors(sizes, ratios, stride=stride, offset=generator.OFFSET)
+        background, foreground = rpn.IOU_THRESHOLDS
+        super().__init__(
             anchors,
-            batch_size=rpn.BATCH_SIZE_PER_IMAGE,
+            RPNHead(channels, anchors.num_anchors_per_location()[0]),
+            fg_iou_thresh=foreground,
+            bg_iou_thresh=background,
+            batch_size_per_image=rpn.BATCH_SIZE_PER_IMAGE,
             positive_fraction=rpn.POSITIVE_FRACTION,
-            iou_thresholds=tuple(rpn.IOU_THRESHOLDS),
-            pre_nms=(rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST),
-            post_nms=(rpn.POST_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TEST),
-            nms_threshold=rpn.NMS_THRESH,
-            beta=rpn.SMOOTH_L1_BETA,
-            loss_weight=rpn.LOSS_WEIGHT,
-            box_loss_weight=rpn.BBOX_REG_LOSS_WEIGHT,
+            pre_nms_top_n={"training": rpn.PRE_NMS_TOPK_TRAIN, "testing": rpn.PRE_NMS_TOPK_TEST},
+            post_nms_top_n={"training": rpn.POST_NMS_TOPK_TRAIN, "testing": rpn.POST_NMS_TOPK_TEST},
+            nms_thresh=rpn.NMS_THRESH,
         )
+        self.options = rpn
 
     def forward(
         self,
@@ -169,18 +127,20 @@ class ProposalNetwork(RegionProposalNetwork):
         per_image = [anchors] * len(targets)
         labels, matched = self.assign_targets_to_anchors(per_image, targets)
         positive, negative = (torch.cat(chosen).bool() for chosen in self.fg_bg_sampler(labels))
-        wanted = self.box_coder.encode_single(
+        true_offsets = self.box_coder.encode_single(
             torch.cat(matched)[positive], anchors.repeat(len(targets), 1)[positive]
         )
-        box = F.smooth_l1_loss(offsets[positive], wanted, beta=self.beta, reduction="sum")
+        box = F.smooth_l1_loss(
+            offsets[positive], true_offsets, beta=self.options.SMOOTH_L1_BETA, reduction="sum"
+        )
         sampled = positive | negative
         objectness = F.binary_cross_entropy_with_logits(
             scores[sampled, 0], torch.cat(labels)[sampled], reduction="sum"
         )
-        scale = self.loss_weight / (self.batch_size * len(targets))
+        scale = self.options.LOSS_WEIGHT / (self.options.BATCH_SIZE_PER_IMAGE * len(targets))
         return {
             "loss_rpn_cls": scale * objectness,
-            "loss_rpn_loc": scale * self.box_loss_weight * box,
+            "loss_rpn_loc": scale * self.options.BBOX_REG_LOSS_WEIGHT * box,
         }
 
     def _best(self, boxes: Tensor, scores: Tensor, sizes: list[Size]) -> list[Tensor]:

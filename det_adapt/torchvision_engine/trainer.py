@@ -1,64 +1,31 @@
 """Training on torchvision: Detectron2's optimizers and schedule, and checkpoints of our own."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
+from torch import nn
 
-from det_adapt.config import device_of, sap_plan, seed
+from det_adapt import weights
+from det_adapt.config import device_of, seed
 from det_adapt.data.build import paired_loader
-from det_adapt.engines.torchvision.model import TorchvisionDetector
-from det_adapt.engines.torchvision.weights import LoadReport, initialise
-from det_adapt.sap_loss import SapLoss
-from det_adapt.structures import Losses, Sample
+from det_adapt.engines import seed_step
+from det_adapt.structures import Sample
+from det_adapt.torchvision_engine.model import SapRCNN
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
 from shared.schedules import multi_step, warm_up
-
-logger = logging.getLogger(__name__)
+from shared.weights import LoadReport
 
 FORMAT = "detection 1"
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-class SapRCNN(TorchvisionDetector):
-    """A detector and its adversary, `sap`, under the names that they have in Detectron2's engine.
-
-    `sap` is None where the plan has no target domain.
-    """
-
-    sap: SapLoss | None
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "SapRCNN":
-        """The detector draws its weights first: with and without adversary, it starts the same."""
-        model = super().from_config(cfg)
-        plan = sap_plan(cfg)
-        model.sap = None
-        if plan is not None:
-            channels = model.feature_channels, model.anchors, model.lower_channels
-            model.sap = SapLoss(plan, *channels)
-        return model
-
-    def forward(
-        self, source: list[Sample], target: list[Sample] | None
-    ) -> tuple[Losses, dict[str, Tensor]]:
-        """Training: the weighted losses of a pair, and what is told beside them."""
-        losses, maps = self.source(source)
-        if self.sap is None or target is None:
-            return losses, {}
-        sap_losses, told = self.sap(maps, self.target(target))
-        return losses | sap_losses, told
-
-
-class Training:
-    """A run: model, optimizer, schedule, checkpoints.
+class Trainer:
+    """`det_adapt.engines.Trainer`: model, optimizer, schedule, checkpoints.
 
     Gradients are averaged over the processes of `shared.distributed`, each of which has its share
     of an iteration's images.
@@ -73,17 +40,13 @@ class Training:
         self.path = Path(cfg.OUTPUT_DIR) / "checkpoints" / "last.pt"
         self.device = device_of(cfg)
         torch.manual_seed(seed(cfg))
-        self.model = SapRCNN.from_config(cfg).to(self.device)
+        self.model = build_detector(cfg)
         self.optimizer = build_optimizer(cfg, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
         self.iteration = 0
 
-    def initialise(self) -> LoadReport | None:
-        """Fills the model by MODEL.WEIGHTS."""
-        report = initialise(self.model, self.cfg)
-        if report is not None:
-            logger.info("%s: %s", self.cfg.MODEL.WEIGHTS, report)
-        return report
+    def load_weights(self) -> None:
+        load_weights(self.model, self.cfg)
 
     def resume(self) -> None:
         """Continues from the run's last checkpoint; MissingFileError where there is none."""
@@ -114,7 +77,13 @@ class Training:
         Args:
             after_step: gets an iteration's losses and rate, after its checkpoint was written.
         """
-        for source, target in self._pairs():
+        pairs = paired_loader(
+            self.cfg,
+            start=self.iteration,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        for source, target in pairs:
             logs = self.step(source, target)
             self.iteration += 1
             last = self.iteration == self.cfg.SOLVER.MAX_ITER
@@ -125,18 +94,18 @@ class Training:
     def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:
         """One optimizer step."""
         self.model.train()
-        self._reseed()
+        seed_step(self.cfg, self.iteration)
         rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_mult"]
         enabled = self.cfg.SOLVER.AMP.ENABLED
         with torch.autocast(self.device.type, torch.float16, enabled=enabled):
-            losses, told = self.model(source, target)
+            losses, others = self.model(source, target)
             total = sum(losses.values())
         if not torch.isfinite(total):
-            shown = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
             raise UserError(
-                f"the loss is not finite at iteration {self.iteration + 1} ({shown}): lower "
+                f"the loss is not finite at iteration {self.iteration + 1} ({values}): lower "
                 "SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS, and --resume from the last "
                 "checkpoint"
             )
@@ -149,21 +118,18 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         distributed.mean_buffers(self.model)
         values = {f"loss/{n.removeprefix('loss_')}": loss.item() for n, loss in losses.items()}
-        values |= {name: value.item() for name, value in told.items()}
+        values |= {name: value.item() for name, value in others.items()}
         return distributed.mean_scalars(values) | {"lr/model": rate}
 
-    def _pairs(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
-        yield from paired_loader(
-            self.cfg,
-            start=self.iteration,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
 
-    def _reseed(self) -> None:
-        """Anchors and regions are sampled by (seed, rank, iteration): resuming needs no state."""
-        entropy = [seed(self.cfg), distributed.rank(), self.iteration]
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+def build_detector(cfg: CfgNode) -> SapRCNN:
+    """A detector with fresh weights, on its device."""
+    return SapRCNN(cfg).to(device_of(cfg))
+
+
+def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
+    """`det_adapt.weights.load_weights` under the names of this engine."""
+    return weights.load_weights(model, cfg, weights.from_detectron2)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -201,7 +167,7 @@ def rate_factor(cfg: CfgNode, iteration: int) -> float:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `Training.save` wrote."""
+    """What `Trainer.save` wrote."""
     state = checkpoint.load(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(
@@ -209,10 +175,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
         )
     return state
-
-
-def build_detector(cfg: CfgNode) -> tuple[SapRCNN, LoadReport | None]:
-    """A detector with the weights of MODEL.WEIGHTS, on its device, to predict with."""
-    model = SapRCNN.from_config(cfg)
-    report = initialise(model, cfg)
-    return model.to(device_of(cfg)), report

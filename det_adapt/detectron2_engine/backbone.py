@@ -6,7 +6,6 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
 from det_adapt.vgg16 import STRIDES, vgg16_stages
-from shared.errors import UserError
 
 
 class VGG16(Backbone):
@@ -39,7 +38,4 @@ class VGG16(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_vgg16_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VGG16:
-    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
-    if not 0 <= freeze_at <= len(STRIDES):
-        raise UserError(f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, VGG-16 has stages 1 to 5")
-    return VGG16(cfg.MODEL.VGG.WIDTH, freeze_at)
+    return VGG16(cfg.MODEL.VGG.WIDTH, cfg.MODEL.BACKBONE.FREEZE_AT)
