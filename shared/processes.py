@@ -17,7 +17,7 @@ from shared.errors import UserError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# Where a process is not forked, its start takes as long as some fifty frames take to decode.
+# A process takes as long to start as some twenty frames take to render, or fifty to decode.
 JOBS_PER_WORKER = 50
 
 
@@ -42,11 +42,15 @@ def in_processes(
         workers: as in `worker_count`; 1 works in this process.
     """
     workers = worker_count(workers, len(jobs))
-    return prefetch(function, jobs, workers if workers > 1 else 0)
+    # Forking a process that runs PyTorch's threads can deadlock.
+    return prefetch(function, jobs, workers if workers > 1 else 0, start_method="spawn")
 
 
 def prefetch(
-    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    workers: int,
+    start_method: str | None = None,
 ) -> Iterator[Result]:
     """`function(job)` for every job, in their order, computed ahead of their use.
 
@@ -54,6 +58,7 @@ def prefetch(
 
     Args:
         workers: processes; 0 computes each result in this one when it is asked for.
+        start_method: of the processes, as in `multiprocessing`; None: what is usual here.
     """
     if workers == 0:
         return map(function, jobs)
@@ -63,11 +68,12 @@ def prefetch(
         sampler=jobs,
         collate_fn=_unchanged,
         num_workers=workers,
+        multiprocessing_context=start_method,
         worker_init_fn=_start_worker,
         # Without a generator of its own, it would draw from the network's.
         generator=torch.Generator(),
     )
-    with _interrupts_held_off():
+    with _interrupts_held_off(), one_cv2_thread():
         results = iter(loader)
     return _raising(results)
 
@@ -117,6 +123,17 @@ def _interrupts_held_off() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def one_cv2_thread() -> Iterator[None]:
+    """OpenCV's pool of threads is gone within: a process forked with one would wait for it."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _start_worker(number: int) -> None:

@@ -34,7 +34,7 @@ def results_of(rank):
 def work(rank, port, folder):
     place = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in place.items()})
-    distributed.initialise(torch.device("cpu"))
+    distributed.init_process_group(torch.device("cpu"))
     torch.save(results_of(rank), folder / f"{rank}.pt")
     distributed.shut_down()
 
@@ -51,7 +51,7 @@ def two(tmp_path_factory):
 
 
 def test_one_process_needs_nothing():
-    distributed.initialise(torch.device("cpu"))
+    distributed.init_process_group(torch.device("cpu"))
     assert results_of(0) == {
         "place": (0, 1, True),
         "gradients": [[1.0, 1.0], [5.0, 5.0], None],

@@ -7,6 +7,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from shared.errors import MissingFileError, UserError
@@ -53,6 +55,18 @@ def test_a_worker_that_ends_too_early_is_one_line():
     with pytest.raises(UserError, match="use fewer workers") as error:
         list(prefetch(end, range(3), 1))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.timeout(60)
+def test_workers_start_beside_the_threads_of_opencv():
+    """A forked process would wait for ever for threads that it does not have."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
+    time.sleep(0.5)  # until they sleep
+    assert list(prefetch(square, range(3), 1)) == [0, 1, 4]
+    assert cv2.getNumThreads() == 4
+    cv2.setNumThreads(threads)
 
 
 def test_how_many_workers_there_are():
