@@ -205,12 +205,6 @@ def check(cfg: Node) -> None:
         raise UserError(f"SEED is {cfg.SEED}, expected less than 2^63")
 
 
-def total_iterations(values: dict[str, object]) -> int:
-    """Optimizer steps of a whole run, from its flat settings; a key that lacks counts as none."""
-    rounds = values.get("SELF_TRAINING.ROUNDS", 0) * values.get("SELF_TRAINING.ITERATIONS", 0)
-    return values.get("SOURCE_STAGE.ITERATIONS", 0) + values.get("SOLVER.MAX_ITER", 0) + rounds
-
-
 def _add_stage_keys(node: Node) -> None:
     """What a stage of its own may change of SOLVER; steps count from the stage's beginning."""
     node.TYPE = ""  # sgd | adam; empty: SOLVER.MODEL.TYPE

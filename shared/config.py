@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,41 @@ from shared.registry import nearest
 
 Options = TypeVar("Options")
 
+_PACKAGE = Path(__file__).parent
+# The experiments: an installed package holds them, a checkout has them at its top.
+CONFIGS = next(p for p in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if p.is_dir())
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """A file, or the experiment of that name in `CONFIGS`, with or without its ending.
+
+    Raises:
+        MissingFileError: neither; the message has the nearest name.
+    """
+    path = Path(name_or_path)
+    experiments = {file.stem: file for file in CONFIGS.glob("*.yaml")}
+    if path.is_file():
+        return path
+    if path.name == str(path) and path.name.removesuffix(".yaml") in experiments:
+        return experiments[path.name.removesuffix(".yaml")]
+    raise MissingFileError(
+        f"no config file '{path}' (looked in {path.absolute().parent}) and no experiment of that "
+        f"name: {nearest(path.stem, experiments)}the experiments are in {CONFIGS}"
+    )
+
 
 def load_config(
-    defaults: CfgNode, path: str | Path | None = None, overrides: Sequence[str] = ()
+    defaults: CfgNode,
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    hint: Callable[[str], str] = lambda key: "every key is explained where its default is declared",
 ) -> CfgNode:
     """A frozen copy of `defaults`, updated by a YAML file and then by `KEY VALUE` pairs.
+
+    Args:
+        path: or the name of an experiment; see `find_config`.
+        hint: ends the message about an unknown key.
 
     Raises:
         MissingFileError: `path` does not exist.
@@ -27,23 +57,18 @@ def load_config(
     """
     cfg = defaults.clone()
     if path is not None:
-        path = Path(path)
-        if not path.is_file():
-            raise MissingFileError(
-                f"no config file '{path}' (looked in {path.absolute().parent}); "
-                "the experiments are in configs/"
-            )
+        path = find_config(path)
         pairs = [item for pair in _read_with_base(path).items() for item in pair]
-        _merge_pairs(cfg, pairs, str(path))
+        _merge_pairs(cfg, pairs, str(path), hint)
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        _merge_pairs(cfg, [key, value], "the command line")
+        _merge_pairs(cfg, [key, value], "the command line", hint)
     cfg.freeze()
     return cfg
 
 
-def flatten(cfg: dict, prefix: str = "") -> dict[str, object]:
+def flatten(cfg: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """`{"SOLVER.MODEL.LR": 2.5e-4, …}`, in declaration order."""
     flat: dict[str, object] = {}
     for key, value in cfg.items():
@@ -52,6 +77,29 @@ def flatten(cfg: dict, prefix: str = "") -> dict[str, object]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def nested(flat: Mapping[str, object]) -> dict[str, object]:
+    """The inverse of `flatten`, in plain dictionaries."""
+    tree: dict = {}
+    for key, value in flat.items():
+        *nodes, name = key.split(".")
+        branch = tree
+        for node in nodes:
+            branch = branch.setdefault(node, {})
+        branch[name] = value
+    return tree
+
+
+def differences(cfg: CfgNode, defaults: CfgNode) -> dict[str, object]:
+    """Keys in which `cfg` differs from `defaults`, which has the same keys, and `plain` values."""
+    before = flatten(defaults)
+    return {k: plain(v) for k, v in flatten(cfg).items() if plain(v) != plain(before[k])}
+
+
+def plain(value: object) -> object:
+    """A value with lists for tuples, at any depth: YAML has no tuples."""
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
@@ -145,13 +193,14 @@ def _read_with_base(path: Path, children: tuple[Path, ...] = ()) -> dict[str, ob
     return merged | flatten(document)
 
 
-def _merge_pairs(cfg: CfgNode, pairs: Sequence[object], where: str) -> None:
+def _merge_pairs(
+    cfg: CfgNode, pairs: Sequence[object], where: str, hint: Callable[[str], str]
+) -> None:
     known = flatten(cfg)
     for key in pairs[::2]:
         if key not in known:
             raise UserError(
-                f"unknown key '{key}' in {where}: {nearest(str(key), known)}"
-                "every key is explained where its default is declared"
+                f"unknown key '{key}' in {where}: {nearest(str(key), known)}{hint(key)}"
             )
     merged: list[object] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):

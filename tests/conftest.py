@@ -3,6 +3,7 @@
 Detectron2 is optional: where it is missing, its tests are skipped and the summary says so.
 """
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def make_record(tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def cityscapes_scripts() -> dict:
+    """What the unmodified scripts gave to `tests/data/record_cityscapes_scripts.py`."""
+    path = Path(__file__).parent / "data" / "cityscapes_scripts.json"
+    return json.loads(path.read_text())
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Tiny tensors: a second thread only adds noise and waiting."""
@@ -95,11 +103,6 @@ def tiny_segmentor(num_classes: int = 5, **arguments) -> Segmentor:
     return build_segmentor(num_classes=num_classes, **arguments)
 
 
-def whole_image_geometry(count: int, height: int, width: int) -> Geometry:
-    ones = torch.ones(count)
-    return Geometry(0 * ones, 0 * ones, ones, ones, height * ones, width * ones)
-
-
 def random_batches(
     count: int = 2, size: tuple[int, int] = (33, 49), num_classes: int = 5, seed: int = 0
 ) -> tuple[SourceBatch, TargetBatch]:
@@ -111,7 +114,7 @@ def random_batches(
 
     labels = torch.randint(0, num_classes, (count, *size), generator=generator)
     labels[:, :3] = 255
-    geometry = whole_image_geometry(count, *size)
+    geometry = Geometry.whole(count, *size)
     names = tuple(str(i) for i in range(count))
     return SourceBatch(images(), labels, geometry, names), TargetBatch(images(), geometry, names)
 
@@ -125,7 +128,7 @@ def toy_weights(toy_root: Path) -> float:
     return width
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(toy_root: Path, toy_weights: float) -> list[str]:
     """Overrides that make a run on the toy root a matter of a second."""
     return [

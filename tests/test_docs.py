@@ -10,8 +10,8 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt.config import defaults as detection_defaults
-from det_adapt.engines.torchvision.trainer import SapRCNN
-from det_adapt.training import engine_config
+from det_adapt.engines import engine_config
+from det_adapt.torchvision_engine import SapRCNN
 from seg_adapt.config import check, defaults
 from seg_adapt.engine import build as build_module
 from seg_adapt.engine.build import (
@@ -123,7 +123,7 @@ def test_every_ablation_builds(config, overrides):
         build(load_config(defaults(), path, overrides))
         return
     with torch.device("meta"):
-        SapRCNN.from_config(engine_config("torchvision", path, overrides))
+        SapRCNN(engine_config("torchvision", path, overrides))
 
 
 def test_the_ablations_were_found():

@@ -6,7 +6,6 @@ import torch
 from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset
-from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
 from seg_adapt.evaluation.inference import Windows
@@ -21,6 +20,7 @@ from shared.data.own import resolve_segmentation
 from shared.data.records import SegmentationDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
+from shared.slots import BatchPlan, PairedLoader, share
 
 
 def dataset_root(cfg: CfgNode) -> Path:
@@ -37,7 +37,7 @@ def device_of(cfg: CfgNode) -> torch.device:
 
 
 def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
-    """The untrained network; `seg_adapt.models.weights.initialise` loads its weights."""
+    """The untrained network; `seg_adapt.models.weights.load_pretrained` loads its weights."""
     model = cfg.MODEL
     return build_segmentor(
         architecture=model.ARCHITECTURE,
@@ -160,23 +160,22 @@ def _slot_dataset(
     )
 
 
+def batch_plan(cfg: CfgNode, rank: int, world_size: int) -> BatchPlan:
+    """UserError where the micro-batches cannot be divided among the processes."""
+    return BatchPlan(
+        share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        share("SOLVER.ACCUMULATE", cfg.SOLVER.ACCUMULATE, world_size),
+        rank,
+        world_size,
+    )
+
+
 def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
-    plan = BatchPlan(
-        cfg.SOLVER.IMS_PER_BATCH,
-        cfg.SOLVER.ACCUMULATE,
-        distributed.rank(),
-        distributed.world_size(),
-    )
-    return PairedLoader(
-        source,
-        target,
-        plan,
-        start=start,
-        stop=stop,
-        workers=cfg.DATALOADER.NUM_WORKERS,
-    )
+    plan = batch_plan(cfg, distributed.rank(), distributed.world_size())
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
 
 
 def _size(value: list, key: str) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import DOMAIN_LOSSES, Domain, domain_accuracy
 
@@ -58,18 +58,18 @@ class AdaptSeg(Method):
         discriminators = self.new_groups([self.discriminator], lr_mult=1.0)
         return {"model": self.segmentor_groups(), "discriminator": discriminators}
 
-    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[Phase]:
         outputs = self.segmentor.outputs(source.images)
-        yield "model", self.supervised(outputs, source.labels)
+        yield Phase("model", self.supervised(outputs, source.labels))
         source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
 
         target_logits = self.segmentor(target.images)
-        self.expose_target_logits(target_logits)
         target_output = self.output_map(target_logits, target)
         fooled = self.domain_loss(self.discriminator(target_output), Domain.SOURCE)
-        yield "model", {"adversarial": self.adversarial_weight * fooled}
+        yield Phase("model", {"adversarial": self.adversarial_weight * fooled}, target_logits)
         target_output = target_output.detach()
+        del target_logits, fooled
 
         source_logits = self.discriminator(source_output)
         target_logits = self.discriminator(target_output)
@@ -77,7 +77,10 @@ class AdaptSeg(Method):
             target_logits, Domain.TARGET
         )
         # Halved as in the released code, so that both of its halves weigh as one loss.
-        yield "discriminator", {"discriminator": told_apart / 2}
-        self.record(
-            "accuracy/domain", domain_accuracy(source_logits, target_logits, self.threshold)
+        yield Phase(
+            "discriminator",
+            {"discriminator": told_apart / 2},
+            records={
+                "accuracy/domain": domain_accuracy(source_logits, target_logits, self.threshold)
+            },
         )

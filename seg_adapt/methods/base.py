@@ -4,14 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.losses.lovasz import lovasz_softmax
 from seg_adapt.models.segmentor import Outputs, Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Losses, Phase, SourceBatch, TargetBatch
 from shared.data.label_maps import IGNORE
 from shared.registry import Registry
 
@@ -75,8 +74,6 @@ class Method(nn.Module):
         super().__init__()
         self.segmentor = segmentor
         self.options = options or ModelOptions()
-        self._records: dict[str, Tensor] = {}
-        self._target_logits: Tensor | None = None
 
     @classmethod
     def add_keys(cls, cfg: CfgNode) -> None:
@@ -136,15 +133,19 @@ class Method(nn.Module):
         lr_mult = self.options.head_lr_mult if lr_mult is None else lr_mult
         return [{"params": parameters, "lr_mult": lr_mult, "weight_decay_mult": 1.0}]
 
-    def steps(
-        self, source: SourceBatch, target: TargetBatch | None
-    ) -> Iterator[tuple[str, Losses]]:
-        """The paper's algorithm, top-down: yields (group, losses) phase by phase."""
-        yield "model", self.losses(source, target)
+    def steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
+        """The paper's algorithm, top-down, phase by phase.
 
-    def losses(self, source: SourceBatch, target: TargetBatch | None) -> Losses:
-        """Weighted losses; enough for a method with one phase."""
-        raise TypeError(f"{type(self).__name__} defines neither losses nor steps")
+        A phase's graph is freed when the next one is asked for: delete what refers to it.
+        """
+        yield self.phase(source, target)
+
+    def phase(self, source: SourceBatch, target: TargetBatch | None) -> Phase:
+        """All of an iteration; enough for a method with one phase."""
+        raise TypeError(f"{type(self).__name__} defines neither phase nor steps")
+
+    def after_step(self, iteration: int) -> None:
+        """Called once per iteration, after the optimizers' steps; `iteration` counts from 1."""
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits (N, C, h, w) of uint8 RGB images (N, 3, H, W)."""
@@ -167,21 +168,6 @@ class Method(nn.Module):
             N RGB uint8 (h, w, 3) pictures per title; in evaluation mode and without gradients.
         """
         return {}
-
-    def expose_target_logits(self, logits: Tensor) -> None:
-        """Offers the target logits of the phase that is yielded next, for self-training.
-
-        The engine adds the pseudo-labels' cross-entropy to that phase: no second forward pass.
-
-        Args:
-            logits: (N, C, h, w), with their graph.
-        """
-        self._target_logits = logits
-
-    def pop_target_logits(self) -> Tensor | None:
-        """What was exposed since the last call."""
-        logits, self._target_logits = self._target_logits, None
-        return logits
 
     def supervised(self, outputs: Outputs, labels: Tensor) -> Losses:
         """The supervised losses of the source images, those of `LOSS`; every method's first term.
@@ -223,15 +209,6 @@ class Method(nn.Module):
         if self.options.loss_resolution == "output":
             return logits.float(), labels_at(labels, tuple(logits.shape[-2:]))
         return self.segmentor.upsample(logits, tuple(labels.shape[-2:])).float(), labels
-
-    def record(self, name: str, value: Tensor | float) -> None:
-        """Logs a value that is not a loss, such as `accuracy/domain`."""
-        self._records[name] = torch.as_tensor(value).detach()
-
-    def pop_records(self) -> dict[str, float]:
-        """What was recorded since the last call."""
-        records, self._records = self._records, {}
-        return {name: value.item() for name, value in records.items()}
 
 
 def labels_at(labels: Tensor, size: tuple[int, int]) -> Tensor:

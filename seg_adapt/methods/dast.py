@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.attention import discriminator_attention
 from shared.config import options_from
 from shared.discriminators import ConvDiscriminator
@@ -81,9 +81,9 @@ class Dast(Method):
         discriminators = self.new_groups([self.discoverer, self.corrector], lr_mult=1.0)
         return {"model": self.segmentor_groups(), "discriminator": discriminators}
 
-    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[Phase]:
         outputs = self.segmentor.outputs(source.images, self.cut)
-        yield "model", self.supervised(outputs, source.labels)
+        yield Phase("model", self.supervised(outputs, source.labels))
         source_features = outputs.features.detach()
         source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
@@ -94,38 +94,33 @@ class Dast(Method):
         if not self.dast.attention:
             attended = features
         target_logits = self.segmentor.run(attended, after=self.cut)
-        self.expose_target_logits(target_logits)
         target_output = self.output_map(target_logits, target)
         corrected = self.corrector(target_output)
         weights = attention.detach() if self.dast.reweight_corrector else None
-        yield (
-            "model",
-            {
-                "fool_discoverer": self.dast.discoverer_weight
-                * domain_least_squares(discovered, Domain.SOURCE),
-                "fool_corrector": self.dast.corrector_weight * corrector_loss(corrected, weights),
-            },
-        )
-        self.record("attention/mean", attention.mean())
+        fool_discoverer = domain_least_squares(discovered, Domain.SOURCE)
+        losses = {
+            "fool_discoverer": self.dast.discoverer_weight * fool_discoverer,
+            "fool_corrector": self.dast.corrector_weight * corrector_loss(corrected, weights),
+        }
+        records = {"attention/mean": attention.detach().mean()}
+        yield Phase("model", losses, target_logits, records)
         target_features, target_output = features.detach(), target_output.detach()
-        del features, discovered, attended, attention, target_logits, corrected
+        del features, discovered, attended, attention, target_logits, corrected, fool_discoverer
+        del losses
 
-        yield (
-            "discriminator",
-            {
-                "discoverer": self._tell_apart("discoverer", source_features, target_features),
-                "corrector": self._tell_apart("corrector", source_output, target_output),
-            },
-        )
-
-    def _tell_apart(self, name: str, source: Tensor, target: Tensor) -> Tensor:
-        """The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code."""
-        discriminator = self.get_submodule(name)
-        source_logits, target_logits = discriminator(source), discriminator(target)
-        self.record(f"accuracy/{name}", domain_accuracy(source_logits, target_logits, 0.5))
-        return domain_least_squares(source_logits, Domain.SOURCE) + domain_least_squares(
-            target_logits, Domain.TARGET
-        )
+        losses, records = {}, {}
+        # The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code.
+        for name, source_map, target_map in (
+            ("discoverer", source_features, target_features),
+            ("corrector", source_output, target_output),
+        ):
+            discriminator = self.get_submodule(name)
+            on_source, on_target = discriminator(source_map), discriminator(target_map)
+            losses[name] = domain_least_squares(on_source, Domain.SOURCE) + domain_least_squares(
+                on_target, Domain.TARGET
+            )
+            records[f"accuracy/{name}"] = domain_accuracy(on_source, on_target, 0.5)
+        yield Phase("discriminator", losses, records=records)
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits with the attention, which the label predictor was trained with on the target."""

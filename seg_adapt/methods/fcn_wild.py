@@ -16,7 +16,7 @@ from seg_adapt.losses.constrained import project, projection_loss, raise_to_feas
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.pictures import draw_constraints
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
 from shared.config import options_from
 from shared.data.label_maps import IGNORE
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
@@ -133,49 +133,51 @@ class FCNWild(Method):
         discriminators = self.new_groups([self.discriminator], lr_mult=1.0)
         return {"model": self.segmentor_groups(), "discriminator": discriminators}
 
-    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[Phase]:
         # ½(L_D + L_Dinv) of Eq. 7 is a sum over domains: one graph at a time.
         weight = self.wild.adversarial_weight * (self.accuracy >= self.wild.gate)
 
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
         losses = self.supervised(outputs, source.labels)
         losses["confusion_source"] = weight * confusion(self.discriminator(outputs.features))
-        yield "model", losses
+        yield Phase("model", losses)
         source_features = outputs.features.detach()
         del outputs, losses
 
         features = self.segmentor.run(target.images, until=self.feature_stage)
         losses = {"confusion_target": weight * confusion(self.discriminator(features))}
+        logits, records = None, {}
         if self.constrained or target.pseudo_labels is not None:
             logits = self.segmentor.run(features, after=self.feature_stage)
-            self.expose_target_logits(logits)
-            if self.constrained:
-                losses["constrained"] = self._constrained_loss(logits)
-            del logits
-        yield "model", losses
+        if self.constrained:
+            losses["constrained"], records = self.constrained_loss(logits)
+        yield Phase("model", losses, logits, records)
         target_features = features.detach()
-        del features, losses
+        del features, logits, losses
 
         source_logits = self.discriminator(source_features)
         target_logits = self.discriminator(target_features)
         told_apart = domain_bce(source_logits, Domain.SOURCE) + domain_bce(
             target_logits, Domain.TARGET
         )
-        self.accuracy.copy_(domain_accuracy(source_logits, target_logits))
-        self.record("accuracy/domain", self.accuracy)
-        yield "discriminator", {"discriminator": told_apart}
+        accuracy = domain_accuracy(source_logits, target_logits)
+        self.accuracy.copy_(accuracy)
+        losses = {"discriminator": told_apart}
+        yield Phase("discriminator", losses, records={"accuracy/domain": accuracy})
 
-    def _constrained_loss(self, logits: Tensor) -> Tensor:
-        """L_mi of Eq. 1, at the network's own resolution."""
+    def constrained_loss(self, logits: Tensor) -> tuple[Tensor, Records]:
+        """L_mi of Eq. 1, at the network's own resolution, weighted; and what is logged of it."""
         bounds = self.bounds(logits)
         projection = project(logits, *bounds[:3], beta=self.wild.slack_price)
-        self.record("projection/raised", bounds.raised.float().mean())
-        self.record("projection/unconverged", (~projection.converged).float().mean())
-        self.record("projection/iterations", projection.iterations.float().mean())
         weights = torch.where(
             self.low_share > self.wild.large_class, self.wild.large_class_weight, 1.0
         )
-        return self.wild.constrained_weight * projection_loss(logits, projection, weights)
+        loss = self.wild.constrained_weight * projection_loss(logits, projection, weights)
+        return loss, {
+            "projection/raised": bounds.raised.float().mean(),
+            "projection/unconverged": (~projection.converged).float().mean(),
+            "projection/iterations": projection.iterations.float().mean(),
+        }
 
     def bounds(self, logits: Tensor) -> Bounds:
         """Eq. 8 for target images with these logits (N, C, h, w)."""

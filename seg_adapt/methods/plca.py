@@ -22,7 +22,7 @@ from seg_adapt.losses.smoothing import adaptive_label_smoothing
 from seg_adapt.methods.base import METHODS, Method, ModelOptions, labels_at
 from seg_adapt.models.segmentor import Outputs, Segmentor
 from seg_adapt.pictures import draw_cycles
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
 from shared.config import options_from
 from shared.errors import UserError
 
@@ -104,26 +104,25 @@ class Plca(Method):
         plca = options_from(PlcaOptions, cfg.PLCA)
         return cls(segmentor, ModelOptions.from_config(cfg), plca)
 
-    def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
+    def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images)
         losses = self.supervised(outputs, source.labels)
         smoothing = self.plca.smoothing_weight > 0
         levels = LEVELS[self.plca.association]
         # Otherwise unused, and BatchNorm in training mode would adapt to the target all the same.
         if not levels and not smoothing and target.pseudo_labels is None:
-            return losses
-        target_outputs = self.segmentor.outputs(target.images)
-        self.expose_target_logits(target_outputs.logits)
+            return Phase("model", losses)
+        target_outputs, records = self.segmentor.outputs(target.images), {}
         for level in levels:
             loss, cycles = self.associate(level, outputs, target_outputs, source.labels)
             losses[f"association_{level}"] = self.plca.association_weight * loss
-            self._record_cycles(level, cycles, target_outputs)
+            records |= count_cycles(level, cycles, target_outputs)
         if smoothing:
             losses["smoothing"] = self.plca.smoothing_weight * sum(
                 adaptive_label_smoothing(logits.float(), self.plca.gamma)
                 for logits in (outputs.logits, target_outputs.logits)
             )
-        return losses
+        return Phase("model", losses, target_outputs.logits, records)
 
     def associate(
         self, level: str, source: Outputs, target: Outputs, labels: Tensor
@@ -169,16 +168,6 @@ class Plca(Method):
     def _aggregate_probabilities(self, pixels: Tensor) -> Tensor:
         return aggregate_probabilities(pixels, alpha=self.plca.alpha, epsilon=self.plca.epsilon)
 
-    def _record_cycles(self, level: str, cycles: list[Cycles], target: Outputs) -> None:
-        """Closed cycles per start, and the share of target pixels that they reach."""
-        starts = sum(len(c.starts) for c in cycles)
-        closed = sum(c.closed.sum() for c in cycles)
-        reached = sum(len(c.middles[c.closed].unique()) for c in cycles)
-        maps = _map_of(level, target)
-        positions = len(maps) * maps.shape[-2] * maps.shape[-1]
-        self.record(f"cycles/closed_{level}", closed / max(starts, 1))
-        self.record(f"cycles/reached_{level}", reached / positions)
-
     def predict(self, images: Tensor) -> Tensor:
         """Log-probabilities with the target's aggregation of features, then of predictions (§3.5);
         logits where that is off."""
@@ -213,6 +202,19 @@ class Plca(Method):
         rows, columns = _map_of(level, outputs).shape[-2:]
         positions = self.segmentor.input_positions
         return positions(rows).numpy(), positions(columns).numpy()
+
+
+def count_cycles(level: str, cycles: list[Cycles], target: Outputs) -> Records:
+    """Closed cycles per start, and the share of target pixels that they reach."""
+    starts = sum(len(c.starts) for c in cycles)
+    closed = sum(c.closed.sum() for c in cycles)
+    reached = sum(len(c.middles[c.closed].unique()) for c in cycles)
+    maps = _map_of(level, target)
+    positions = len(maps) * maps.shape[-2] * maps.shape[-1]
+    return {
+        f"cycles/closed_{level}": closed / max(starts, 1),
+        f"cycles/reached_{level}": reached / positions,
+    }
 
 
 def _map_of(level: str, outputs: Outputs) -> Tensor:

@@ -9,11 +9,11 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.models.region_discriminators import RegionDiscriminators, region_index
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.pictures import draw_regions
-from seg_adapt.structures import Geometry, Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Geometry, Phase, Records, SourceBatch, TargetBatch
 from shared.config import options_from
-from shared.discriminators import RegionDiscriminators, region_index
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
 from shared.grad_reverse import grad_reverse
@@ -111,15 +111,15 @@ class Road(Method):
     def new_modules(self) -> list[nn.Module]:
         return [self.classifiers] if self.classifiers is not None else []
 
-    def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
+    def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
         target_features = None
         # Otherwise unused, and BatchNorm in training mode would adapt to the target all the same.
         if self.road.spatial or self.road.distillation == "target":
             target_features = self.segmentor.run(target.images, until=self.feature_stage)
-        losses = self.supervised(outputs, source.labels)
+        losses, target_logits, records = self.supervised(outputs, source.labels), None, {}
         if target_features is not None and target.pseudo_labels is not None:
-            self.expose_target_logits(self.segmentor.run(target_features, after=self.feature_stage))
+            target_logits = self.segmentor.run(target_features, after=self.feature_stage)
         if self.road.distillation != "none":
             imitate = {
                 "target": (target_features, target.images),
@@ -132,32 +132,26 @@ class Road(Method):
                 features, taught
             )
         if self.road.spatial:
-            losses["spatial"] = self._spatial_loss(
-                outputs.features, source.geometry, target_features, target.geometry
+            losses["spatial"], records = self._spatial_loss(
+                (outputs.features, source.geometry), (target_features, target.geometry)
             )
-        return losses
+        return Phase("model", losses, target_logits, records)
 
     def _spatial_loss(
-        self,
-        source_features: Tensor,
-        source_geometry: Geometry,
-        target_features: Tensor,
-        target_geometry: Geometry,
-    ) -> Tensor:
+        self, source: tuple[Tensor, Geometry], target: tuple[Tensor, Geometry]
+    ) -> tuple[Tensor, Records]:
+        """Eq. 2 on the features of both domains, weighted; and what is logged of it."""
         on_gradient = self.road.lambda_on == "grl"
         coefficient = self.road.spatial_weight if on_gradient else 1.0
         source_logits, target_logits = (
             self.classifiers(grad_reverse(features, coefficient), self.regions(features, geometry))
-            for features, geometry in (
-                (source_features, source_geometry),
-                (target_features, target_geometry),
-            )
+            for features, geometry in (source, target)
         )
         loss, shared = spatial_loss(source_logits, target_logits, self.road.reduction)
-        accuracy = domain_accuracy(torch.cat(source_logits), torch.cat(target_logits))
-        self.record("accuracy/domain", accuracy)
-        self.record("regions/shared", shared / len(source_logits))
-        return loss if on_gradient else self.road.spatial_weight * loss
+        return loss if on_gradient else self.road.spatial_weight * loss, {
+            "accuracy/domain": domain_accuracy(torch.cat(source_logits), torch.cat(target_logits)),
+            "regions/shared": shared / len(source_logits),
+        }
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
         """Which regions both domains occupy, and how well they are told apart there (Fig. 3)."""

@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 
 from seg_adapt.methods.base import METHODS, Method, ModelOptions
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.sap import (
     SapOptions,
     SpatialAttentionPyramid,
@@ -59,11 +59,10 @@ class SapNet(Method):
         pyramid = self.new_groups([self.discriminator], lr_mult=self.sap.lr_mult)
         return {"model": self.segmentor_groups() + pyramid}
 
-    def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
+    def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
         target_features = self.segmentor.run(target.images, until=self.feature_stage)
         target_logits = self.segmentor.run(target_features, after=self.feature_stage)
-        self.expose_target_logits(target_logits)
         losses, accuracy = sap_losses(
             self.discriminator,
             (outputs.features, outputs.logits),
@@ -72,8 +71,8 @@ class SapNet(Method):
             reduction=self.sap.loss_reduction,
             grl_scale=self.sap.grl_scale,
         )
-        self.record("accuracy/domain", accuracy)
-        return self.supervised(outputs, source.labels) | losses
+        losses = self.supervised(outputs, source.labels) | losses
+        return Phase("model", losses, target_logits, {"accuracy/domain": accuracy})
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
         """Fig. 2: target images, the mask of every level and its mean weight."""

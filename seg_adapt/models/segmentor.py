@@ -37,7 +37,7 @@ class Segmentor(nn.Module):
         aligned: output cell i is centred on input pixel `output_stride * i`; otherwise on
             `output_stride * (i + 1/2) - 1/2`.
         align_corners: of the upsampling of logits.
-        feature_stage: the deepest stage that ImageNet weights initialise.
+        feature_stage: the deepest stage that ImageNet weights fill.
         head_stages: stages of new layers; the others are the backbone.
         bn: "train" (statistics of the batch) or "frozen" (running statistics whatever `train()`
             says). Concerns the backbone only: a new layer's running statistics mean nothing yet.

@@ -43,15 +43,15 @@ def find_images(source: Path, output: Path) -> list[tuple[Path, Path]]:
     if not files:
         endings = ", ".join(ending[1:] for ending in IMAGES)
         raise UserError(f"no image below {source}; looked for {endings}")
-    found: dict[Path, Path] = {}
+    by_name: dict[Path, Path] = {}
     for path in files:
         name = path.relative_to(source).with_suffix("")
-        if name in found:
+        if name in by_name:
             raise UserError(
-                f"{found[name]} and {path} would have the same predictions' names; rename one"
+                f"{by_name[name]} and {path} would have the same predictions' names; rename one"
             )
-        found[name] = path
-    return [(path, name) for name, path in found.items()]
+        by_name[name] = path
+    return [(path, name) for name, path in by_name.items()]
 
 
 def read_picture(path: Path) -> Tensor:

@@ -9,7 +9,6 @@ from torch import nn
 
 pytest.importorskip("detectron2", reason="needs Detectron2")
 
-from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torchvision.models.resnet import Bottleneck, ResNet
@@ -17,15 +16,13 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from det_adapt import train_net
 from det_adapt.config import check
-from det_adapt.engines.detectron2 import VGG16, Training, build_optimizer, defaults
-from det_adapt.engines.detectron2.weights import initialise
-from det_adapt.engines.torchvision import fill, to_detectron2
-from det_adapt.engines.torchvision.names import from_imagenet
-from det_adapt.run_folder import write_config
+from det_adapt.detectron2_engine import VGG16, Trainer, build_optimizer, defaults, load_weights
 from det_adapt.structures import Sample
+from det_adapt.weights import fill_detector, from_imagenet, to_detectron2
 from shared.cli import call
 from shared.config import load_config
-from shared.errors import UserError
+from shared.errors import MissingFileError, UserError
+from shared.run.folder import write_config
 
 pytestmark = pytest.mark.detectron2
 
@@ -60,7 +57,7 @@ MASKS = ["MODEL.MASK_ON", "True"]
 
 def config(*overrides):
     cfg = load_config(defaults(), None, [*TINY, *overrides])
-    check(cfg)
+    check(cfg, defaults())
     return cfg
 
 
@@ -260,7 +257,7 @@ def test_vgg_is_torchvisions():
         {"features": make_layers([v if v == "M" else v // 16 for v in cfgs["D"]])}
     )
     ours = nn.ModuleDict({"backbone": VGG16(width=1 / 16, freeze_at=2)})
-    report = fill(ours, from_imagenet(theirs.state_dict()), "theirs", to_detectron2)
+    report = fill_detector(ours, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
     assert len(report.matched) == 26
     assert report.missing == report.unexpected == []
     images = torch.randn(1, 3, 37, 50)
@@ -278,8 +275,8 @@ def test_resnet_is_torchvisions():
     width = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "64", "MODEL.RESNETS.RES2_OUT_CHANNELS", "256"]
     model = build(*RESNET, *width, "MODEL.RESNETS.WIDTH_PER_GROUP", "8").eval()
     theirs = ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=8).eval()
-    report = fill(model, from_imagenet(theirs.state_dict()), "theirs", to_detectron2)
-    assert report.unexpected == report.misshapen == []
+    report = fill_detector(model, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    assert not report.unexpected and not report.misshapen
     assert {name.split(".")[0] for name in report.missing} == {
         *("proposal_generator", "roi_heads", "sap")
     }
@@ -293,20 +290,20 @@ def test_resnet_is_torchvisions():
 
 def test_weights_are_refused_as_with_torchvision(tmp_path):
     with pytest.raises(UserError, match=r"does not fit MODEL\.BACKBONE"):
-        fill(build(*VGG), {"backbone.res2.weight": torch.ones(1)}, "a file", to_detectron2)
+        fill_detector(build(*VGG), {"backbone.res2.weight": torch.ones(1)}, "a file")
     path = tmp_path / "weights.pth"
     wanted = ["MODEL.WEIGHTS", str(path)]
     for stored in ([1], {"epoch": 3}):
         torch.save(stored, path)
         with pytest.raises(UserError, match="holds no tensors by name"):
-            initialise(build(*VGG), config(*VGG, *wanted))
+            load_weights(build(*VGG), config(*VGG, *wanted))
     torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, path)
     for key, value in (("INPUT.FORMAT", "BGR"), ("MODEL.RESNETS.STRIDE_IN_1X1", "True")):
         with pytest.raises(UserError, match=key):
-            initialise(build(*RESNET), config(*RESNET, *wanted, key, value))
+            load_weights(build(*RESNET), config(*RESNET, *wanted, key, value))
     torch.save({"state_dict": build(*VGG).state_dict()}, path)
-    report = initialise(build(*VGG), config(*VGG, *wanted))
-    assert report.missing == report.misshapen == report.unexpected == []
+    report = load_weights(build(*VGG), config(*VGG, *wanted))
+    assert not report.missing and not report.misshapen and not report.unexpected
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -322,21 +319,20 @@ def settings(root, output, *overrides):
     )
 
 
+def train(cfg, *, resume=False):
+    """What a run logged; its log is ours, without Detectron2's writers."""
+    trainer, logs = Trainer(cfg), []
+    trainer.resume() if resume else trainer.load_weights()
+    trainer.train(logs.append)
+    assert trainer.iteration == cfg.SOLVER.MAX_ITER
+    return logs
+
+
 @pytest.fixture(scope="module")
 def trained(toy_root, tmp_path_factory):
     """A run of four iterations, and what it logged."""
     output = tmp_path_factory.mktemp("trained")
-    training = Training(settings(toy_root, output))
-    logged = []
-
-    class Keep(HookBase):
-        def after_step(self):
-            latest = self.trainer.storage.latest()
-            logged.append({name: value for name, (value, _) in latest.items()})
-
-    training.trainer.register_hooks([Keep()])
-    training.train()
-    return output, logged
+    return output, train(settings(toy_root, output))
 
 
 def weights(folder, name="model_final.pth"):
@@ -347,21 +343,26 @@ def equal(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
-def test_training_writes_losses_accuracy_and_checkpoints(trained):
-    output, logged = trained
-    assert len(logged) == 4
-    assert all(math.isfinite(entry["total_loss"]) for entry in logged)
-    assert {"loss_sap", "accuracy/domain", "lr"} <= set(logged[-1])
-    assert [entry["lr"] for entry in logged] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
+def test_training_logs_losses_accuracy_and_rate_and_writes_checkpoints(trained):
+    output, logs = trained
+    assert len(logs) == 4
+    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg", "sap")}
+    assert all(set(entry) == losses | {"accuracy/domain", "lr/model"} for entry in logs)
+    assert all(math.isfinite(value) for entry in logs for value in entry.values())
+    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
     names = {path.name for path in output.iterdir()}
-    assert {"model_0000001.pth", "model_final.pth", "metrics.json", "last_checkpoint"} <= names
+    assert names == {*("model_0000001.pth", "model_0000003.pth", "model_final.pth")} | {
+        "last_checkpoint"
+    }
     assert not equal(weights(output), weights(output, "model_0000001.pth"))
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(trained, toy_root, tmp_path):
+    with pytest.raises(MissingFileError, match="no checkpoint of Detectron2"):
+        Trainer(settings(toy_root, tmp_path)).resume()
     shutil.copy(trained[0] / "model_0000001.pth", tmp_path)
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    Training(settings(toy_root, tmp_path)).train(resume=True)
+    assert train(settings(toy_root, tmp_path), resume=True) == trained[1][2:]
     assert equal(weights(tmp_path), weights(trained[0]))
 
 
@@ -371,17 +372,17 @@ def test_poisoned_target_labels_give_bit_identical_training(trained, toy_root, t
     assert labels
     for path in labels:
         path.write_text("poison")
-    Training(settings(tmp_path, tmp_path / "run")).train()
+    train(settings(tmp_path, tmp_path / "run"))
     assert equal(weights(tmp_path / "run"), weights(trained[0]))
 
 
 def test_adaptation_starts_from_the_source_stages_checkpoint(trained, toy_root, tmp_path, caplog):
     first = settings(toy_root, tmp_path / "1", "SAP.ENABLED", "False", "SOLVER.MAX_ITER", "1")
-    Training(first).train()
+    train(first)
     checkpoint = str(tmp_path / "1" / "model_final.pth")
     second = settings(toy_root, tmp_path / "2", "MODEL.WEIGHTS", checkpoint, "SOLVER.BASE_LR", "0.")
     caplog.set_level("INFO")
-    Training(second).train()
+    train(second)
     assert "missing (new layers): sap.upper.*" in caplog.text
     detector = weights(tmp_path / "1")
     adapted = weights(tmp_path / "2")
@@ -410,7 +411,7 @@ def test_two_processes_equal_one(toy_root, tmp_path):
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "20", "MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
         *("INPUT.MIN_SIZE_TRAIN", "(64,)"),
     ]
-    write_config(tmp_path, settings(toy_root, "./output", *everything))
+    write_config(tmp_path, settings(toy_root, "./output", *everything), defaults())
     command = ["--engine", "detectron2", "--config-file", str(tmp_path / "config.yaml")]
     for name, processes in (("one", "1"), ("two", "2")):
         output = ["MODEL.WEIGHTS", "", "OUTPUT_DIR", str(tmp_path / name)]
@@ -429,7 +430,7 @@ def test_what_cannot_be_trained_is_named(toy_root, tmp_path):
         (["SOLVER.WARMUP_METHOD", "steep", "SOLVER.WARMUP_ITERS", "2"], "cannot build .*steep"),
     ):
         with pytest.raises(UserError, match=message):
-            Training(settings(toy_root, tmp_path, *overrides))
+            Trainer(settings(toy_root, tmp_path, *overrides))
 
 
 # --- catalogs ------------------------------------------------------------------------------------
@@ -463,7 +464,7 @@ def test_detectron2_knows_every_data_set_by_name(toy_root, monkeypatch):
 
 
 def test_a_data_set_without_annotations_has_none_in_detectron2_either(toy_root):
-    from det_adapt.engines.detectron2 import to_dicts
+    from det_adapt.detectron2_engine import to_dicts
     from shared.data.catalog import load_detection
 
     entries = to_dicts(load_detection("toy_cityscapes_det_train", toy_root))

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from det_adapt.engines.torchvision import TorchvisionDetector, from_detectron2, to_detectron2
 from det_adapt.structures import Sample
+from det_adapt.torchvision_engine import SapRCNN
+from det_adapt.weights import from_detectron2, to_detectron2
 
 pytestmark = pytest.mark.detectron2
 
@@ -91,13 +92,13 @@ def engines(request):
     """(ours, Detectron2's) with the same weights, built from the same keys."""
     from detectron2.modeling import build_model
 
-    from det_adapt.engines.detectron2 import defaults
+    from det_adapt.detectron2_engine import defaults
 
     cfg = defaults()
     keys = COMMON | MODELS[request.param]
     cfg.merge_from_list([item for pair in keys.items() for item in pair])
     torch.manual_seed(0)
-    ours = tamed(TorchvisionDetector.from_config(cfg))
+    ours = tamed(SapRCNN(cfg))
     cfg.SAP.ENABLED = True
     theirs = build_model(cfg)
     theirs.sap = None  # its parameters are no part of the detector
@@ -226,13 +227,13 @@ def test_anchors(engines):
 @torch.no_grad()
 def test_features_logits_and_proposals(engines, samples):
     ours, theirs = engines[0].eval(), engines[1].eval()
-    images, sizes = ours._batch(samples)
+    images, sizes = ours.batch_images(samples)
     expected_images = theirs.preprocess_image(theirs.inputs(samples))
     assert torch.equal(images, expected_images.tensor)
     features = ours.backbone(images)[ours.feature]
     expected_features = theirs.backbone(images)
     assert close(features, expected_features[theirs.feature])
-    logits, deltas = ours._rpn_head(features)
+    [logits], [deltas] = ours.rpn.head([features])
     generator = theirs.proposal_generator
     [their_logits], [their_deltas] = generator.rpn_head([expected_features[theirs.feature]])
     assert close(logits, their_logits)
@@ -256,7 +257,8 @@ def test_detections_and_masks(engines, samples):
         assert close(own.boxes, true.boxes)
         assert close(own.scores, true.scores)
         assert own.masks.any()
-        assert torch.equal(own.masks, true.masks)
+        # A pixel whose probability is 0.5 up to rounding may fall on either side.
+        assert (own.masks != true.masks).float().mean() <= 1e-6
 
 
 def test_losses_and_gradients_under_one_seed(engines, samples):

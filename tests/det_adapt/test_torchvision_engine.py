@@ -9,19 +9,12 @@ from torchvision import models
 from torchvision.ops import box_iou
 
 from det_adapt.config import defaults
-from det_adapt.engines.torchvision import (
-    TorchvisionDetector,
-    fill,
-    from_detectron2,
-    from_imagenet,
-    initialise,
-    to_detectron2,
-)
-from det_adapt.engines.torchvision.masks import draw_masks, region_masks
-from det_adapt.engines.torchvision.proposals import CellAnchors, ProposalNetwork
-from det_adapt.engines.torchvision.regions import BoxPredictor, RegionPool
-from det_adapt.engines.torchvision.roi_heads import DetectorHeads
 from det_adapt.structures import Sample
+from det_adapt.torchvision_engine import SapRCNN, load_weights
+from det_adapt.torchvision_engine.masks import draw_masks, region_masks
+from det_adapt.torchvision_engine.proposals import CellAnchors, ProposalNetwork
+from det_adapt.torchvision_engine.roi_heads import DetectorHeads
+from det_adapt.weights import fill_detector, from_detectron2, from_imagenet, to_detectron2
 from shared.errors import UserError
 
 RESNET18 = {
@@ -76,7 +69,7 @@ def config(keys=RESNET18, **more):
 
 def build(keys=RESNET18, **more):
     torch.manual_seed(0)
-    return TorchvisionDetector.from_config(config(keys, **more))
+    return SapRCNN(config(keys, **more))
 
 
 @pytest.fixture(params=SHAPES)
@@ -126,31 +119,35 @@ def test_maps_are_as_large_as_those_of_the_image_alone(detector):
 
 @torch.no_grad()
 def test_garbage_in_the_padding_changes_no_map(detector):
-    images, sizes = detector._batch([sample(), sample(40, 64, boxes=(), seed=1)])
-    stages = detector.backbone(images)
-    logits, _ = detector._rpn_head(stages[detector.feature])
-    clean = detector._maps(stages, logits, sizes)
-    for name in (detector.feature, detector.lower):
-        rows, columns = (clean.features if name == detector.feature else clean.lower)[1].shape[2:]
-        assert stages[name].shape[2] > rows and stages[name].shape[3] > columns
-        stages[name][1, :, rows:] = math.nan
-        stages[name][1, :, :, columns:] = math.nan
-    garbage = detector._maps(stages, logits * math.nan, sizes)
-    for maps, same in zip(clean, garbage, strict=True):
+    samples = [sample(), sample(40, 64, boxes=(), seed=1)]
+    clean = detector.target(samples)
+
+    def spoil(module, inputs, stages):
+        for name, maps in ((detector.feature, clean.features), (detector.lower, clean.lower)):
+            rows, columns = maps[1].shape[2:]
+            assert stages[name].shape[2] > rows and stages[name].shape[3] > columns
+            stages[name][1, :, rows:] = math.nan
+            stages[name][1, :, :, columns:] = math.nan
+
+    detector.backbone.register_forward_hook(spoil)
+    for maps, same in zip(clean, detector.target(samples), strict=True):
         assert all(torch.equal(*pair) for pair in zip(maps, same, strict=True))
 
 
-def test_source_and_target_see_the_same_maps_and_the_target_no_annotation(detector):
+@pytest.mark.parametrize("sizes", [[(70, 101)], [(70, 101), (40, 64)]], ids=["one", "padded"])
+def test_source_and_target_see_the_same_maps_and_the_target_no_annotation(detector, sizes):
     class Unreadable:
         def __getattr__(self, name):
             raise AssertionError("an annotation of the target was read")
 
-    one = sample()
-    _, source = detector.train().source([one])
-    poisoned = Sample(one.image, one.name, 1, 1, Unreadable(), Unreadable(), Unreadable())
-    target = detector.target([poisoned])
+    samples = [
+        sample(*size, boxes=((10, 8, 40, 38),), seed=seed) for seed, size in enumerate(sizes)
+    ]
+    _, source = detector.train().source(samples)
+    unreadable = [Unreadable() for _ in range(3)]
+    target = detector.target([Sample(s.image, s.name, 1, 1, *unreadable) for s in samples])
     for maps, same in zip(source, target, strict=True):
-        assert torch.equal(maps[0], same[0])
+        assert all(torch.equal(*pair) for pair in zip(maps, same, strict=True))
 
 
 def test_image_without_objects(detector):
@@ -205,15 +202,18 @@ def test_each_image_is_detected_as_if_it_were_alone_where_sizes_agree():
 
 
 def test_images_are_normalised_in_the_networks_order_and_padded_with_zero():
-    keys = {"MODEL.PIXEL_MEAN": [10.0, 20.0, 30.0], "MODEL.PIXEL_STD": [2.0, 4.0, 5.0]}
-    image = torch.tensor([110, 120, 130], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 6)
+    keys = {"MODEL.PIXEL_MEAN": [10, 20, 30], "MODEL.PIXEL_STD": [2, 4, 5]}
+    image = torch.tensor([111, 120, 130], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 6)
     samples = [Sample(image, "a", 4, 6), Sample(image[:, :3, :5], "b", 3, 5)]
-    for order, expected in (("RGB", (50.0, 25.0, 20.0)), ("BGR", (60.0, 25.0, 16.0))):
-        batch, sizes = build(RESNET18 | keys, INPUT__FORMAT=order)._batch(samples)
+    for order, expected in (("RGB", (50.5, 25.0, 20.0)), ("BGR", (60.0, 25.0, 16.2))):
+        batch, sizes = build(RESNET18 | keys, INPUT__FORMAT=order).batch_images(samples)
         assert sizes == [(4, 6), (3, 5)]
         assert batch.shape == (2, 3, 4, 6)
-        assert batch[0, :, 0, 0].tolist() == list(expected)
-        assert batch[1, :, :3, :5].flatten(1).unique(dim=1)[:, 0].tolist() == list(expected)
+        assert batch[0, :, 0, 0].tolist() == pytest.approx(list(expected))
+        assert (
+            batch[1, :, :3, :5].flatten(1).unique(dim=1)[:, 0].tolist()
+            == batch[0, :, 0, 0].tolist()
+        )
         assert not batch[1, :, 3:].any() and not batch[1, :, :, 5:].any()
 
 
@@ -247,17 +247,22 @@ def smooth_l1(found, wanted, beta):
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_proposal_losses_against_loops(beta):
-    anchors = CellAnchors([20], [0.5, 1.0], stride=8)
-    rpn = ProposalNetwork(
-        4, anchors, batch_size=1000, beta=beta, loss_weight=2.0, box_loss_weight=3.0
-    )
+    keys = {
+        "MODEL.ANCHOR_GENERATOR.SIZES": [[20]],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0]],
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 1000,
+        "MODEL.RPN.SMOOTH_L1_BETA": beta,
+        "MODEL.RPN.LOSS_WEIGHT": 2.0,
+        "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": 3.0,
+    }
+    rpn = ProposalNetwork(config(keys), channels=4, stride=8)
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(1, 2, 4, 5, generator=generator)
     deltas = torch.randn(1, 8, 4, 5, generator=generator)
     truth = torch.tensor([[3.0, 2.0, 24.0, 21.0], [20.0, 10.0, 33.0, 40.0]])
     targets = [{"boxes": truth}]
     _, losses = rpn(torch.zeros(1, 4, 4, 5), logits, deltas, [(32, 40)], targets)
-    boxes = anchors(torch.zeros(1, 4, 4, 5))
+    boxes = rpn.anchor_generator(torch.zeros(1, 4, 4, 5))
     ious = box_iou(truth, boxes)
     objectness = box = objects = 0.0
     for index, anchor in enumerate(boxes):
@@ -279,24 +284,23 @@ def test_proposal_losses_against_loops(beta):
     assert losses["loss_rpn_loc"].item() == pytest.approx(6 * box / 1000, rel=1e-5)
 
 
-class Mean(nn.Module):
-    """A box head without weights: one vector per region."""
-
-    def forward(self, regions):
-        return regions.mean(dim=(2, 3))
-
-
-def heads(**arguments):
+def heads(**keys):
+    """Of three classes, on a map of six channels and stride 8."""
     torch.manual_seed(0)
-    pool = RegionPool(2, 8, sampling_ratio=1)
-    predictor = BoxPredictor(6, 3)
-    nn.init.normal_(predictor.bbox_pred.weight, std=0.3)
-    return DetectorHeads(box_pool=pool, box_head=Mean(), box_predictor=predictor, **arguments)
+    fixed = {"MODEL.ROI_HEADS.NUM_CLASSES": 3, "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 2}
+    module = DetectorHeads(config(STANDARD | fixed, **keys), channels=6, stride=8)
+    nn.init.normal_(module.box_predictor.bbox_pred.weight, std=0.3)
+    return module
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_box_losses_against_loops(beta):
-    module = heads(batch_size=1000, positive_fraction=0.5, beta=beta, box_loss_weight=3.0)
+    module = heads(
+        MODEL__ROI_HEADS__BATCH_SIZE_PER_IMAGE=1000,
+        MODEL__ROI_HEADS__POSITIVE_FRACTION=0.5,
+        MODEL__ROI_BOX_HEAD__SMOOTH_L1_BETA=beta,
+        MODEL__ROI_BOX_HEAD__BBOX_REG_LOSS_WEIGHT=3.0,
+    )
     features = torch.randn(1, 6, 6, 8, generator=torch.Generator().manual_seed(1))
     truth = torch.tensor([[3.0, 2.0, 24.0, 21.0], [20.0, 10.0, 33.0, 40.0]])
     classes = torch.tensor([2, 0])
@@ -304,7 +308,7 @@ def test_box_losses_against_loops(beta):
     targets = [{"boxes": truth, "labels": classes + 1}]
     _, losses = module(features, [proposals], [(48, 64)], targets)
     regions = torch.cat([proposals, truth])
-    logits, deltas = module.box_predictor(Mean()(module.box_roi_pool(features, [regions])))
+    logits, deltas = module.box_predictor(module.box_head(module.box_roi_pool(features, [regions])))
     cross_entropy = box = 0.0
     for index, region in enumerate(regions):
         overlap, best = box_iou(truth, region[None])[:, 0].max(dim=0)
@@ -320,7 +324,7 @@ def test_box_losses_against_loops(beta):
 
 
 def test_detections_by_hand():
-    module = heads(score_threshold=0.2, nms_threshold=0.5, detections_per_image=3)
+    module = heads(MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.2, TEST__DETECTIONS_PER_IMAGE=3)
     proposals = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 70, 70], [5, 5, 20, 20]])
     chances = torch.tensor(
         [
@@ -379,10 +383,10 @@ def test_files_of_either_engine_fill_everything(tmp_path, keys):
         torch.save({"model": state, "iteration": 3}, path)
         cfg = config(keys, MODEL__MASK_ON=True, MODEL__WEIGHTS=str(path))
         torch.manual_seed(1)
-        second = TorchvisionDetector.from_config(cfg)
-        report = initialise(second, cfg)
+        second = SapRCNN(cfg)
+        report = load_weights(second, cfg)
         assert set(report.matched) == set(first.state_dict())
-        assert not report.missing + report.misshapen + report.unexpected
+        assert not report.missing and not report.misshapen and not report.unexpected
         loaded = second.state_dict()
         assert all(torch.equal(tensor, loaded[n]) for n, tensor in first.state_dict().items())
     names = to_detectron2(first.state_dict())
@@ -392,9 +396,9 @@ def test_files_of_either_engine_fill_everything(tmp_path, keys):
 
 def test_other_classes_are_reported_and_another_backbone_refused():
     weights = build().state_dict() | {"sap.weight": torch.zeros(1)}
-    report = fill(build(MODEL__ROI_HEADS__NUM_CLASSES=5), weights, "stage1.pth")
+    report = fill_detector(build(MODEL__ROI_HEADS__NUM_CLASSES=5), weights, "stage1.pth")
     predictor = "roi_heads.box_predictor"
-    assert report.misshapen == [
+    assert list(report.misshapen) == [
         f"{predictor}.{layer}.{kind}"
         for layer in ("cls_score", "bbox_pred")
         for kind in ("weight", "bias")
@@ -402,7 +406,7 @@ def test_other_classes_are_reported_and_another_backbone_refused():
     assert report.unexpected == ["sap.weight"]
     assert f"{predictor}.*" in str(report) and "sap.weight" in str(report)
     with pytest.raises(UserError, match=r"stage1.pth.*MODEL.BACKBONE.*backbone.conv1"):
-        fill(build(VGG16), weights, "stage1.pth")
+        fill_detector(build(VGG16), weights, "stage1.pth")
 
 
 @pytest.mark.parametrize(
@@ -426,7 +430,7 @@ def test_other_classes_are_reported_and_another_backbone_refused():
 def test_torchvisions_imagenet_weights_fit(name, keys):
     with torch.device("meta"):  # names and shapes only
         classifier = getattr(models, name)(weights=None).state_dict()
-        detector = TorchvisionDetector.from_config(config({"INPUT.FORMAT": "RGB"} | keys))
+        detector = SapRCNN(config({"INPUT.FORMAT": "RGB"} | keys))
     own = {name: tensor.shape for name, tensor in detector.state_dict().items()}
     renamed = {
         name: tensor.shape
@@ -447,7 +451,7 @@ def test_torchvisions_weights_need_their_conventions(tmp_path, key, value):
     more = {"MODEL__RESNETS__DEPTH": 50, "MODEL__RESNETS__STRIDE_IN_1X1": False, key: value}
     cfg = config(MODEL__WEIGHTS=str(path), **more)
     with pytest.raises(UserError, match=key.replace("__", ".")):
-        initialise(build(), cfg)
+        load_weights(build(), cfg)
 
 
 @pytest.mark.parametrize(
@@ -456,27 +460,20 @@ def test_torchvisions_weights_need_their_conventions(tmp_path, key, value):
         ({"MODEL.RESNETS.DEPTH": 20}, "MODEL.RESNETS.DEPTH is 20, expected one of 18"),
         ({"MODEL.RESNETS.STEM_OUT_CHANNELS": 24}, "multiples of 32"),
         ({"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 30}, "a multiple of 4"),
-        ({"MODEL.BACKBONE.FREEZE_AT": -1}, "MODEL.BACKBONE.FREEZE_AT is -1, expected 0 to 5"),
-        ({"MODEL.RESNETS.NORM": "LN"}, "MODEL.RESNETS.NORM is 'LN'"),
-        ({"MODEL.BACKBONE.NAME": "build_swin"}, "MODEL.BACKBONE.NAME is 'build_swin'"),
         ({"MODEL.RPN.IN_FEATURES": ["res3", "res4"]}, "MODEL.RPN.IN_FEATURES"),
         ({"MODEL.RPN.IN_FEATURES": ["res3"]}, "expected the same one map in both"),
         ({"MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64]]}, "2 lists of SIZES"),
-        ({"MODEL.ROI_HEADS.NAME": "CascadeROIHeads"}, "MODEL.ROI_HEADS.NAME is 'CascadeROIHeads'"),
         ({"MODEL.ROI_HEADS.NAME": "StandardROIHeads"}, "MODEL.ROI_BOX_HEAD.NUM_FC is 0"),
-        ({"MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign"}, "POOLER_TYPE is 'ROIAlign'"),
+        (
+            {"MODEL.RPN.IN_FEATURES": ["res3"], "MODEL.ROI_HEADS.IN_FEATURES": ["res3"]},
+            "reads a map of 128 channels",
+        ),
         ({"SAP.LOWER.FEATURE": "conv3"}, "SAP.LOWER.FEATURE names 'conv3', expected one of stem"),
     ],
 )
 def test_wrong_values_are_named(keys, message):
     with pytest.raises(UserError, match=message):
         build(RESNET18 | keys)
-
-
-def test_res5_needs_res4():
-    maps = {"MODEL.RPN.IN_FEATURES": ["res3"], "MODEL.ROI_HEADS.IN_FEATURES": ["res3"]}
-    with pytest.raises(UserError, match="reads a map of 128 channels"):
-        build(RESNET18 | maps)
 
 
 def test_masks_are_asked_for_by_name():

@@ -72,9 +72,9 @@ def test_iteration_equals_the_hand_toggled_loop(build, attention):
     method = telling_discoverer(dast(build(), attention=attention, **weights)).double()
     source, target = random_batches()
     gradients = []
-    for group, losses in method.steps(source, target):
-        parameters = [p for part in method.groups()[group] for p in part["params"]]
-        sum(losses.values()).backward(inputs=parameters)
+    for phase in method.steps(source, target):
+        parameters = [p for part in method.groups()[phase.group] for p in part["params"]]
+        sum(phase.losses.values()).backward(inputs=parameters)
     for p in method.parameters():
         gradients.append(p.grad)
         p.grad = None
@@ -125,10 +125,10 @@ def test_iteration_equals_the_hand_toggled_loop(build, attention):
 
 def test_weights_scale_the_segmentors_side_alone():
     batches = random_batches()
-    one = [phase for _, phase in dast().steps(*batches)]
-    two = [
-        phase for _, phase in dast(discoverer_weight=0.02, corrector_weight=0.05).steps(*batches)
-    ]
+    one, two = (
+        [phase.losses for phase in dast(**weights).steps(*batches)]
+        for weights in ({}, {"discoverer_weight": 0.02, "corrector_weight": 0.05})
+    )
     torch.testing.assert_close(two[1]["fool_discoverer"], 2 * one[1]["fool_discoverer"])
     torch.testing.assert_close(two[1]["fool_corrector"], 5 * one[1]["fool_corrector"])
     assert torch.equal(two[2]["discoverer"], one[2]["discoverer"])
@@ -144,10 +144,9 @@ def test_attention_is_kept_at_inference_and_absent_from_the_source_flow():
         expected = F.cross_entropy(expected, source.labels, ignore_index=255)
     assert (plain - attended).abs().max() > 1e-3
     steps = method.steps(source, target)
-    torch.testing.assert_close(next(steps)[1]["seg"], expected)
-    next(steps)
+    torch.testing.assert_close(next(steps).losses["seg"], expected)
     # Self-training continues from the logits that inference gives.
-    torch.testing.assert_close(method.pop_target_logits(), method.predict(target.images))
+    torch.testing.assert_close(next(steps).target_logits, method.predict(target.images))
 
 
 def test_without_attention_inference_is_the_segmentors():
@@ -169,21 +168,20 @@ def test_reweighted_corrector_loss_against_its_sum():
     assert corrector_loss(logits).item() == pytest.approx((logits**2).mean().item())
 
 
+def corrector_phase(method, batches):
+    _, fooling, _ = method.steps(*batches)
+    return fooling.losses["fool_corrector"]
+
+
 def test_reweighting_is_a_weight_and_no_way_to_lower_the_loss():
     batches = random_batches()
     method = telling_discoverer(dast(reweight_corrector=True, discoverer_weight=0.0))
-    steps = method.steps(*batches)
-    next(steps)
-    loss = next(steps)[1]["fool_corrector"]
-    plain = telling_discoverer(dast(discoverer_weight=0.0)).steps(*batches)
-    next(plain)
-    assert 0 < loss < next(plain)[1]["fool_corrector"]
+    plain = telling_discoverer(dast(discoverer_weight=0.0))
+    assert 0 < corrector_phase(method, batches) < corrector_phase(plain, batches)
     # Attention off: features reach the corrector through the segmentor only. A weight that was
     # not detached would give the discoverer's parameters a gradient.
     method = telling_discoverer(dast(reweight_corrector=True, attention=False))
-    steps = method.steps(*batches)
-    next(steps)
-    loss = next(steps)[1]["fool_corrector"]
+    loss = corrector_phase(method, batches)
     weights = list(method.discoverer.parameters())
     assert all(g is None for g in torch.autograd.grad(loss, weights, allow_unused=True))
 

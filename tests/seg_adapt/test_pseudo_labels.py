@@ -249,7 +249,7 @@ from test_pseudo_labels import CPU, load_segmentation, make_pseudo_labels, metho
 from shared import distributed
 
 torch.set_num_threads(1)
-distributed.initialise(CPU)
+distributed.init_process_group(CPU)
 target = load_segmentation("toy_real_train", Path(sys.argv[2]))
 make_pseudo_labels(method(), target, Path(sys.argv[3]), **settings())
 distributed.shut_down()

@@ -103,7 +103,7 @@ def test_spaces_are_consistent():
         assert space.name == name
         assert len(space.colors) == len(set(space.colors)) == len(set(space.classes))
         assert all(set(p) <= set(space.classes) for p in space.protocols.values())
-    assert len(LABEL_SPACES) == 3
+    assert len(list(LABEL_SPACES)) == 3
 
 
 def test_misses_name_what_there_is():
