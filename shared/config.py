@@ -65,7 +65,7 @@ def load_config(
     return cfg
 
 
-def flatten(cfg: dict, prefix: str = "") -> dict[str, object]:
+def flatten(cfg: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """`{"SOLVER.MODEL.LR": 2.5e-4, …}`, in declaration order."""
     flat: dict[str, object] = {}
     for key, value in cfg.items():

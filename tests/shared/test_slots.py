@@ -12,7 +12,7 @@ from shared.errors import MissingFileError, UserError
 from shared.slots import BatchPlan, PairedLoader, Slots, share
 
 RECORDS = tuple(SegmentationRecord(name, Path(name), Path(name)) for name in "abcde")
-DATA = SegmentationDataset("made up", RECORDS, "gta5", "index", "train", Path())
+DATA = SegmentationDataset("made up", RECORDS, "gta5", "index", Path())
 
 
 class Draws(Slots):

@@ -22,37 +22,19 @@ from shared.data.contact_sheet import contact_sheet
 from shared.data.images import read_image, write_png
 from shared.data.records import Severity
 from shared.errors import MissingFileError, UserError
-from shared.toy.layouts import LAYOUTS, make_toy
 
 SCRIPT = Path(__file__).parents[3] / "datasets" / "check.py"
 QUIET = Options(workers=1, progress=False)
-HEIGHT, WIDTH = 64, 128
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory) -> Path:
-    """All layouts, three training and two test frames each. Not to be written."""
-    root = tmp_path_factory.mktemp("data")
-    make_toy(
-        root,
-        list(LAYOUTS),
-        count=3,
-        val_count=2,
-        height=HEIGHT,
-        width=WIDTH,
-        workers=1,
-        progress=False,
-    )
-    return root
+HEIGHT, WIDTH = 96, 192  # of the toys
 
 
 @pytest.fixture
-def copy(toys, tmp_path):
+def copy(all_toys, tmp_path):
     """`copy(folder, …)`: the data root of a copy of those folders of the toys."""
 
     def copied(*folders: str) -> Path:
         for folder in folders:
-            shutil.copytree(toys / "toy" / folder, tmp_path / "data/toy" / folder)
+            shutil.copytree(all_toys / "toy" / folder, tmp_path / "data/toy" / folder)
         return tmp_path / "data"
 
     return copied
@@ -93,17 +75,17 @@ TOY_NAMES = sorted(n for n in (*SEGMENTATION, *DETECTION) if n.startswith("toy_"
 
 
 @pytest.mark.parametrize("name", TOY_NAMES)
-def test_toys_of_every_layout_pass(toys, name):
-    report = check(name, toys, QUIET)
+def test_toys_of_every_layout_pass(all_toys, name):
+    report = check(name, all_toys, QUIET)
     assert report.errors == 0
     assert report.frames > 0
     assert [f for f in report.faults if f.severity == Severity.WARNING and f.file] == []
 
 
-def test_the_published_counts_are_compared(toys):
-    found = [f.message for f in check("toy_game", toys, QUIET).faults]
+def test_the_published_counts_are_compared(all_toys):
+    found = [f.message for f in check("toy_game", all_toys, QUIET).faults]
     assert "3 frames, 24964 were published" in found
-    found = [f.message for f in check("toy_voc0712_trainval", toys, QUIET).faults]
+    found = [f.message for f in check("toy_voc0712_trainval", all_toys, QUIET).faults]
     assert "3 frames, 16551 were published" in found
 
 
@@ -196,7 +178,7 @@ def test_image_and_label_of_different_sizes(copy):
     root = copy("gta5")
     write_png(root / "toy/gta5/labels/00002.png", np.full((HEIGHT, WIDTH + 2), 7, np.uint8))
     line = the_line(root, "toy_game")
-    assert line.startswith("error") and "is for 130×64 pixels, its image has 128×64" in line
+    assert line.startswith("error") and "is for 194×96 pixels, its image has 192×96" in line
 
 
 def test_color_pictures_instead_of_ids(copy):
@@ -348,9 +330,9 @@ def test_boxes_that_are_no_boxes(copy):
     assert found == [
         f"warning: toy_sim10k: {xml} box car [{edges}] {what}"
         for edges, what in (
-            ("-21, 4, 30, 9", "reaches beyond its 128×64 image: clipped"),
+            ("-21, 4, 30, 9", "reaches beyond its 192×96 image: clipped"),
             ("9, 9, 4, 20", "is empty: left out"),
-            ("499, 4, 520, 9", "is outside its 128×64 image: left out"),
+            ("499, 4, 520, 9", "is outside its 192×96 image: left out"),
         )
     ]
 
@@ -358,9 +340,9 @@ def test_boxes_that_are_no_boxes(copy):
 def test_a_size_that_is_not_the_images(copy):
     root = copy("watercolor")
     xml = root / "toy/watercolor/Annotations/000001.xml"
-    edit(xml, "<width>128<", "<width>1280<")
+    edit(xml, "<width>192<", "<width>1920<")
     line = the_line(root, "toy_watercolor_train")
-    assert line.startswith(f"error: toy_watercolor_train: {xml} is for 1280×64 pixels")
+    assert line.startswith(f"error: toy_watercolor_train: {xml} is for 1920×96 pixels")
 
 
 @pytest.mark.parametrize(
@@ -411,21 +393,21 @@ def test_instances_of_another_size(copy):
     path = next((root / "toy/cityscapes/gtFine/val/toyford").glob("*_instanceIds.png"))
     cv2.imwrite(str(path), np.zeros((HEIGHT // 2, WIDTH // 2), np.uint16))
     line = the_line(root, "toy_cityscapes_det_val")
-    assert line.startswith(f"error: toy_cityscapes_det_val: {path} is for 64×32 pixels")
+    assert line.startswith(f"error: toy_cityscapes_det_val: {path} is for 96×48 pixels")
 
 
 def main(*arguments: str) -> int:
     return call(runpy.run_path(str(SCRIPT))["main"], list(arguments))
 
 
-def test_command_line_of_sound_data(toys, tmp_path, capsys):
-    before = digest(toys)
+def test_command_line_of_sound_data(all_toys, tmp_path, capsys):
+    before = digest(all_toys)
     sheet = tmp_path / "sheet.png"
-    assert main("all", "--root", str(toys), "--workers", "1", "--sheet", str(sheet)) == 0
+    assert main("all", "--root", str(all_toys), "--workers", "1", "--sheet", str(sheet)) == 0
     output = capsys.readouterr()
     assert "toy_game: 3 frames decoded, 0 errors, 1 warnings" in output.out
     assert "not below" in output.err and "cityscapes_train" in output.err
-    assert digest(toys) == before
+    assert digest(all_toys) == before
     assert read_image(sheet).shape[1] > 4000
 
 
@@ -443,7 +425,7 @@ def test_command_line_of_faulty_data(copy, capsys):
     assert digest(root) == before
 
 
-def test_command_line_that_cannot_check(toys, tmp_path, capsys):
+def test_command_line_that_cannot_check(all_toys, tmp_path, capsys):
     assert main("gta5", "--root", str(tmp_path)) == 2
     assert "no folder" in capsys.readouterr().err
     assert main("gta6", "--root", str(tmp_path)) == 2
@@ -453,7 +435,7 @@ def test_command_line_that_cannot_check(toys, tmp_path, capsys):
     assert main("all", "--root", str(tmp_path / "nowhere")) == 2
     assert main("all", "--root", str(tmp_path), "--sheet", "sheet.jpg") == 2
     with pytest.raises(UserError, match="-1 workers"):
-        check("toy_game", toys, Options(workers=-1, progress=False))
+        check("toy_game", all_toys, Options(workers=-1, progress=False))
     with pytest.raises(MissingFileError):
         check("kitti_train", tmp_path, QUIET)
 
