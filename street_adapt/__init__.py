@@ -79,9 +79,9 @@ class Adaptation:
         overrides: Sequence[str] = (),
     ) -> None:
         from seg_adapt.config import check, defaults
-        from seg_adapt.engine.build import device_of, method_from_config, segmentor_from_config
+        from seg_adapt.engine.build import build_method, device_of
         from seg_adapt.engine.trainer import Trainer
-        from seg_adapt.models.weights import initialise
+        from seg_adapt.models.weights import load_pretrained
         from shared.config import load_config
 
         length = [] if config else ["SOLVER.MAX_ITER", "100000", "SOLVER.SCHEDULE", "constant"]
@@ -90,8 +90,8 @@ class Adaptation:
         self.cfg = cfg
         self.device = device_of(cfg)
         torch.manual_seed(cfg.SEED)
-        self.method = method_from_config(cfg, segmentor_from_config(cfg, num_classes))
-        initialise(self.method.segmentor, cfg.MODEL.WEIGHTS)
+        self.method = build_method(cfg, num_classes)
+        load_pretrained(self.method.segmentor, cfg.MODEL.WEIGHTS)
         self.method.to(self.device).prepare()
         self._trainer = Trainer(self.method, cfg, device=self.device)
 

@@ -14,8 +14,7 @@ from det_adapt.engines import engine_config
 from det_adapt.torchvision_engine import SapRCNN
 from seg_adapt.config import check, defaults
 from seg_adapt.engine.build import (
-    method_from_config,
-    segmentor_from_config,
+    build_method,
     transform_from_config,
 )
 from seg_adapt.engine.stages import plan_stages
@@ -94,7 +93,7 @@ def build(cfg):
     Windows.from_config(cfg)
     # Full networks, without their memory.
     with torch.device("meta"):
-        return method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
+        return build_method(cfg, space.num_classes)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -12,7 +12,6 @@ from seg_adapt.evaluation.inference import Windows, network_size
 from seg_adapt.methods import METHODS
 from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
-from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.options import ModelOptions
 from shared import distributed
 from shared.data.folders import data_root
@@ -22,6 +21,7 @@ from shared.data.records import SegmentationDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
 from shared.slots import BatchPlan, PairedLoader, share
+from shared.toy.layouts import ensure
 
 
 def dataset_root(cfg: CfgNode) -> Path:
@@ -35,12 +35,18 @@ def device_of(cfg: CfgNode) -> torch.device:
     return torch.device(cfg.MODEL.DEVICE)
 
 
-def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
-    """The untrained network; `seg_adapt.models.weights.load_pretrained` loads its weights."""
-    return build_segmentor(ModelOptions.from_config(cfg), num_classes)
+def ensure_toys(cfg: CfgNode, root: Path) -> None:
+    """Makes the toy data sets that the config names and that are not there."""
+    names = [cfg.DATASETS[key] for key in ("TRAIN", "TARGET", "TEST")]
+    ensure(names, root, count=cfg.DATASETS.TOY_COUNT, val_count=cfg.DATASETS.TOY_VAL_COUNT)
 
 
-def method_from_config(cfg: CfgNode, segmentor: Segmentor) -> Method:
+def build_method(cfg: CfgNode, num_classes: int) -> Method:
+    """Untrained: `seg_adapt.models.weights.load_pretrained` loads the network's weights.
+
+    The network draws first: every method of one seed starts from the same head.
+    """
+    segmentor = build_segmentor(ModelOptions.from_config(cfg), num_classes)
     return METHODS.get(cfg.METHOD).from_config(cfg, segmentor)
 
 

@@ -7,7 +7,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.config import defaults
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import conventions
@@ -83,7 +83,7 @@ def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, C
     state = _load(checkpoint_at(path))
     cfg = _config(state)
     space = _stored_space(state, cfg)
-    method = method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
+    method = build_method(cfg, space.num_classes)
     method.load_state_dict(state["method"])
     return method.to(device).eval(), space, cfg
 

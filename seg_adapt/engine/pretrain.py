@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -33,6 +34,7 @@ SCENES_PER_BATCH = 4
 STEPS = 600
 TEST_SCENES = 40
 STATISTICS_SCENES = 40
+TOY_WEIGHTS = "toy"
 
 
 class _Scenes(Dataset):
@@ -50,6 +52,19 @@ class _Scenes(Dataset):
 
 def weights_path(root: Path, architecture: str, width: float) -> Path:
     return root / "toy" / "weights" / f"{architecture}_width{width:g}.pt"
+
+
+def resolve_weights(cfg: CfgNode, root: Path, *, make: bool) -> str:
+    """`MODEL.WEIGHTS`, with `toy` replaced by the file that the pre-training command writes.
+
+    Args:
+        make: pre-train now where the file is missing.
+    """
+    if cfg.MODEL.WEIGHTS != TOY_WEIGHTS:
+        return cfg.MODEL.WEIGHTS
+    if make:
+        ensure_weights(root, cfg.MODEL.ARCHITECTURE, cfg.MODEL.WIDTH)
+    return str(weights_path(root, cfg.MODEL.ARCHITECTURE, cfg.MODEL.WIDTH))
 
 
 def ensure_weights(root: Path, architecture: str, width: float) -> Path:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seg_adapt.config import defaults
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.checkpoint import save_run
 from seg_adapt.engine.evaluate import evaluate, prediction_path
 from seg_adapt.engine.trainer import Trainer
@@ -161,7 +161,7 @@ def test_predict_py_takes_the_checkpoint_s_windows(tmp_path):
     settings = ["MODEL.ARCHITECTURE", "pspnet_resnet18", "MODEL.WIDTH", "0.0625"]
     settings += ["SOLVER.MAX_ITER", "1", "TEST.WINDOW", "[33, 17]", "TEST.STRIDE", "0.5"]
     cfg = load_config(defaults(), None, settings)
-    method = method_from_config(cfg, segmentor_from_config(cfg, 19))
+    method = build_method(cfg, 19)
     save_run(tmp_path / "last.pt", Trainer(method, cfg, device=torch.device("cpu")), cfg)
     predictor = Predictor.from_checkpoint(tmp_path / "last.pt", torch.device("cpu"), None)
     assert predictor.windows == Windows((17, 33), 0.5)

@@ -5,7 +5,7 @@ import torch
 from commands import error_line, run
 
 from seg_adapt.config import defaults
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.checkpoint import load_method, save_run
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.evaluation.inference import predict_train_ids
@@ -23,11 +23,10 @@ def make_checkpoint(path, *settings):
         ["MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", 0.0625, "SOLVER.MAX_ITER", 1, *settings]
     )
     torch.manual_seed(0)
-    segmentor = segmentor_from_config(cfg, label_space(cfg.DATASETS.LABEL_SPACE).num_classes)
-    method = method_from_config(cfg, segmentor)
+    method = build_method(cfg, label_space(cfg.DATASETS.LABEL_SPACE).num_classes)
     # Untrained logits are all alike; spread them so that a picture gets several classes.
     with torch.no_grad():
-        for parameter in segmentor.stages["head"].parameters():
+        for parameter in method.segmentor.stages["head"].parameters():
             parameter.normal_(std=0.5)
     save_run(path, Trainer(method, cfg, device=CPU), cfg)
     return path
