@@ -164,9 +164,11 @@ def _foggy_images(
         else:
             text = "has no β in its name: <city>_<seq>_<frame>_leftImg8bit_foggy_beta_<β>.png"
             faults.append(Fault(Severity.ERROR, text, path))
+    if faults and not pictures:
+        raise UserError(f"data set '{location.name}': {faults[0]}")
     there = sorted({beta for files in pictures.values() for beta in files})
-    for beta in betas:
-        if pictures and beta not in there:
+    for beta in betas if pictures else ():
+        if beta not in there:
             raise location.missing(
                 f"no picture of β {beta} in {folder}, but of β {', '.join(there)}"
             )

@@ -30,31 +30,16 @@ CITYSCAPES_13 = tuple(c for c in CITYSCAPES_16 if c not in {"wall", "fence", "po
 # The license plate's id, -1, is 255 in an 8-bit file.
 _CITYSCAPES = {label.id % 256: label.name for label in cityscapes.labels}
 _GTA5 = {i: name for i, name in _CITYSCAPES.items() if i != IGNORE} | {34: "license plate"}
-_SYNTHIA = {
-    0: "void",
-    1: "sky",
-    2: "building",
-    3: "road",
-    4: "sidewalk",
-    5: "fence",
-    6: "vegetation",
-    7: "pole",
-    8: "car",
-    9: "traffic sign",
-    10: "person",
-    11: "bicycle",
-    12: "motorcycle",
-    13: "parking",
-    14: "road work",
-    15: "traffic light",
-    16: "terrain",
-    17: "rider",
-    18: "truck",
-    19: "bus",
-    20: "train",
-    21: "wall",
-    22: "lane marking",
-}
+_SYNTHIA = dict(
+    enumerate(
+        (
+            *("void", "sky", "building", "road", "sidewalk", "fence", "vegetation", "pole", "car"),
+            *("traffic sign", "person", "bicycle", "motorcycle", "parking", "road work"),
+            *("traffic light", "terrain", "rider", "truck", "bus", "train", "wall"),
+            "lane marking",
+        )
+    )
+)
 # The video sequences share ids 1 to 11 and 15 with SYNTHIA-RAND, but their id 12 is lane marking.
 # Id 11 is called cyclist there; the literature counts it as bicycle.
 _SYNTHIA_SEQS = {i: _SYNTHIA[i] for i in (*range(12), 15)} | {12: "lane marking"}
