@@ -7,10 +7,10 @@ stderr and left out; the exit code is then 2.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 try:
     from shared.cli import run
@@ -19,6 +19,7 @@ except ModuleNotFoundError:
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
@@ -27,11 +28,11 @@ from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detect
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections
 from det_adapt.structures import Detections, Sample
-from shared import predicting
+from shared import checkpoint, predicting
 from shared.data.images import write_png
-from shared.errors import MissingFileError, UserError
+from shared.errors import UserError
 from shared.pictures import to_array
-from shared.run.folder import CONFIG, checkpoint_at
+from shared.run.folder import checkpoint_at
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class Predictor(predicting.Predictor):
         Args:
             path: a run's folder, or a checkpoint in it.
         """
-        weights, config = _files(path)
+        weights = checkpoint_at(path)
         overrides = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", device]
-        cfg = engine_config(engine, config, [*overrides, "SOLVER.AMP.ENABLED", "False"])
+        cfg = engine_config(engine, _config(weights), [*overrides, "SOLVER.AMP.ENABLED", "False"])
         model = load_detector(engine, cfg)
         if attention and (model.sap is None or not model.sap.upper.options.pyramid):
             raise UserError(f"--attention: {path} was trained without a pyramid; leave it out")
@@ -131,15 +132,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return predicting.predict(args, load)
 
 
-def _files(path: Path) -> tuple[Path, Path]:
-    """The weights, and the config.yaml of their run."""
-    weights = checkpoint_at(path)
-    for folder in (weights.parent, weights.parent.parent):
-        if (folder / CONFIG).is_file():
-            return weights, folder / CONFIG
-    raise MissingFileError(
-        f"no {CONFIG} beside {weights} nor in the folder above: keep the checkpoint in its run"
-    )
+def _config(weights: Path) -> Mapping[str, Any]:
+    """The settings that a run's checkpoint holds."""
+    state = checkpoint.load(weights)
+    config = state.get("config") if isinstance(state, dict) else None
+    if not isinstance(config, str):
+        raise UserError(f"'{weights}' holds no settings: expected a checkpoint of train_net.py")
+    return yaml.safe_load(config)
 
 
 if __name__ == "__main__":

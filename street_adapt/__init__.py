@@ -28,7 +28,7 @@ from torch import Tensor
 
 from shared.errors import UserError
 from shared.predicting import Predictor
-from shared.run.folder import CONFIG, checkpoint_at
+from shared.run.folder import checkpoint_at
 
 __all__ = ["Adaptation", "load"]
 
@@ -138,12 +138,7 @@ class Adaptation:
 
 
 def _is_segmentation(checkpoint: Path) -> bool:
-    """By the run's own settings; by what the file holds where it was taken out of its run."""
     from shared.checkpoint import load as load_checkpoint
-    from shared.run.command import half_of
 
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
-        if (folder / CONFIG).is_file():
-            return half_of(folder / CONFIG) == "segmentation"
     state = load_checkpoint(checkpoint)
     return isinstance(state, dict) and "method" in state
