@@ -54,6 +54,11 @@ class Predictor(predicting.Predictor):
         Args:
             path: a run's folder, or a checkpoint in it.
             resize: (height, width) that the network sees; None: INPUT.TEST.RESIZE.
+
+        Example:
+            >>> predictor = Predictor.from_checkpoint(Path("runs/toy/road"), torch.device("cpu"))
+            >>> predictor("frame.png").dtype
+            dtype('uint8')
         """
         method, space, cfg = load_method(path, device)
         return cls(
