@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.samples import Augmentation, resize
+from det_adapt.detection_files import write_detections
 from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detector
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
-from det_adapt.predictions import write_detections
 from det_adapt.structures import Detections, Sample
-from shared import checkpoint, predicting
+from shared import checkpoint, predictor
 from shared.data.images import write_png
 from shared.errors import UserError
 from shared.pictures import to_array
@@ -36,7 +36,7 @@ from shared.run.folder import checkpoint_at
 
 
 @dataclass(frozen=True)
-class Predictor(predicting.Predictor):
+class Predictor(predictor.Predictor):
     """A detector, its classes, the size at which it sees images, and what of it is drawn."""
 
     drawing: ClassVar[str] = "detections"
@@ -77,9 +77,9 @@ class Predictor(predicting.Predictor):
     def write(self, base: Path, image: Tensor) -> np.ndarray:
         """`<base>.json`, `<base>_detections.png` and, if asked for, `<base>_attention.png`; returns
         the drawing."""
-        found = self.predict(image)
-        write_detections(base.with_name(f"{base.name}.json"), found, self.classes)
-        drawn = self._draw(image, found)
+        detections = self.predict(image)
+        write_detections(base.with_name(f"{base.name}.json"), detections, self.classes)
+        drawn = self._draw(image, detections)
         write_png(base.with_name(f"{base.name}_detections.png"), drawn)
         if self.attention:
             with torch.no_grad():
@@ -91,8 +91,8 @@ class Predictor(predicting.Predictor):
         """(H, W, 3) uint8 RGB."""
         return self._draw(image, self.predict(image))
 
-    def _draw(self, image: Tensor, found: Detections) -> np.ndarray:
-        return draw_detections(to_array(image), found, self.classes, lowest=self.lowest)
+    def _draw(self, image: Tensor, detections: Detections) -> np.ndarray:
+        return draw_detections(to_array(image), detections, self.classes, lowest=self.lowest)
 
     def _sample(self, image: Tensor) -> Sample:
         height, width = image.shape[-2:]
@@ -102,7 +102,7 @@ class Predictor(predicting.Predictor):
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    predicting.add_arguments(parser, checkpoint="a run, or a file in it")
+    predictor.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument("--engine", default="auto", metavar="NAME", help=", ".join(ENGINES))
     parser.add_argument(
         "--score",
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             attention=args.attention,
         )
 
-    return predicting.predict(args, load)
+    return predictor.predict(args, load)
 
 
 def _config(weights: Path) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import UserError
-from shared.predicting import Predictor
+from shared.predictor import Predictor
 from shared.run.folder import checkpoint_at
 
 __all__ = ["Adaptation", "load"]

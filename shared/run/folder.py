@@ -29,7 +29,7 @@ RESUMABLE_KEYS = (
     "TEST.OFFICIAL",
     "TEST.PICTURES",
 )
-# How long a run is and what it is scored on can be told without its defaults.
+# The length of a run and what it is scored on are read without knowing the defaults.
 _ALWAYS_WRITTEN = ("SOLVER.MAX_ITER", "DATASETS.TEST")
 _SCORED_ON = ("DATASETS.TEST", "DATASETS.LABEL_SPACE", "DATASETS.CLASSES")
 

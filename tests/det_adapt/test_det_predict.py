@@ -7,10 +7,10 @@ import pytest
 import torch
 from scenes import detections
 
+from det_adapt.detection_files import read_detections
 from det_adapt.engines import engine_config
 from det_adapt.pictures import draw_detections
 from det_adapt.predict import Predictor, main
-from det_adapt.predictions import read_detections
 from det_adapt.torchvision_engine import Trainer
 from shared.config import CONFIGS
 from shared.data.images import write_png
