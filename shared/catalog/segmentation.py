@@ -1,7 +1,7 @@
 """Segmentation data sets by name: which files they consist of, and what their numbers mean.
 
-A layout is a pure function of a place on disk; a name is a layout with its arguments. The toy data
-sets are the same layouts below `<root>/toy`.
+A layout is a pure function of a place on disk; a name is a layout with its arguments. The toy twin
+of `x`, the same layout below `<root>/toy`, is `toy_x`.
 """
 
 from collections.abc import Callable
@@ -114,24 +114,24 @@ def bdd100k_layout(place: Place, split: str) -> SegmentationDataset:
 SEGMENTATION: Registry[Callable[[Path], SegmentationDataset]] = Registry("segmentation data set")
 
 
-def _register(name: str, toy_name: str, layout: Callable, **arguments: str) -> None:
+def _register(name: str, layout: Callable, **arguments: str) -> None:
     def real(root: Path) -> SegmentationDataset:
         return layout(real_place(name, root), **arguments)
 
     def toy(root: Path) -> SegmentationDataset:
-        return layout(toy_place(toy_name, root), **arguments)
+        return layout(toy_place(f"toy_{name}", root), **arguments)
 
     SEGMENTATION.add(name, real)
-    SEGMENTATION.add(toy_name, toy)
+    SEGMENTATION.add(f"toy_{name}", toy)
 
 
-_register("gta5", "toy_game", gta5_layout)
-_register("synthia", "toy_synthia", synthia_layout)
+_register("gta5", gta5_layout)
+_register("synthia", synthia_layout)
 for _split in ("train", "val"):
-    _register(f"cityscapes_{_split}", f"toy_real_{_split}", cityscapes_layout, split=_split)
-    _register(f"bdd100k_{_split}", f"toy_bdd100k_{_split}", bdd100k_layout, split=_split)
+    _register(f"cityscapes_{_split}", cityscapes_layout, split=_split)
+    _register(f"bdd100k_{_split}", bdd100k_layout, split=_split)
 for _season in ("summer", "fall", "winter"):
-    _register(f"synthia_seqs_{_season}", f"toy_{_season}", synthia_seqs_layout, season=_season)
+    _register(f"synthia_seqs_{_season}", synthia_seqs_layout, season=_season)
 
 
 def load_segmentation(

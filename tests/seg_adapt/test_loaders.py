@@ -27,8 +27,8 @@ def dataset(root, name, domain, seed=0, transform=TRANSFORM):
 
 def pairs(root, plan, start=0, stop=4, workers=0):
     loader = PairedLoader(
-        dataset(root, "toy_game", Domain.SOURCE),
-        dataset(root, "toy_real_train", Domain.TARGET),
+        dataset(root, "toy_gta5", Domain.SOURCE),
+        dataset(root, "toy_cityscapes_train", Domain.TARGET),
         plan,
         start=start,
         stop=stop,
@@ -46,7 +46,7 @@ def same(a, b):
 
 
 def test_sample_is_the_record_itself(toy_root):
-    plain = dataset(toy_root, "toy_game", Domain.SOURCE, transform=JointTransform())
+    plain = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform())
     sample, record = plain.load(3), plain.record(3)
     image, labels = read_pair(record, "index", lookup_table("gta5", SPACE))
     assert torch.equal(sample.image, image) and torch.equal(sample.labels, labels)
@@ -54,7 +54,7 @@ def test_sample_is_the_record_itself(toy_root):
 
 
 def test_an_epoch_is_a_permutation_and_epochs_differ(toy_root):
-    source = dataset(toy_root, "toy_game", Domain.SOURCE)
+    source = dataset(toy_root, "toy_gta5", Domain.SOURCE)
     epochs = [[source.record(e * 6 + i).name for i in range(6)] for e in range(4)]
     assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
@@ -62,20 +62,20 @@ def test_an_epoch_is_a_permutation_and_epochs_differ(toy_root):
 
 def test_source_and_target_draw_from_separate_streams(toy_root):
     """Equal streams would pair each scene with its twin in the other domain for ever."""
-    source = dataset(toy_root, "toy_real_train", Domain.SOURCE)
-    target = dataset(toy_root, "toy_real_train", Domain.TARGET)
+    source = dataset(toy_root, "toy_cityscapes_train", Domain.SOURCE)
+    target = dataset(toy_root, "toy_cityscapes_train", Domain.TARGET)
     names = [[d.record(i).name for i in range(24)] for d in (source, target)]
     assert names[0] != names[1]
 
 
 def test_labels_alone_are_those_of_the_sample(toy_root):
-    source = dataset(toy_root, "toy_game", Domain.SOURCE)
+    source = dataset(toy_root, "toy_gta5", Domain.SOURCE)
     for slot in range(len(source)):
         assert torch.equal(torch.from_numpy(SlotLabels(source)[slot]), source.load(slot).labels)
 
 
 def test_the_target_has_no_label_anywhere(toy_root):
-    target = dataset(toy_root, "toy_real_train", Domain.TARGET)
+    target = dataset(toy_root, "toy_cityscapes_train", Domain.TARGET)
     assert all(record.label is None for record in target.dataset.records)
     batch = collate([target[0], target[1]])
     assert isinstance(batch, TargetBatch)
@@ -86,7 +86,7 @@ def test_the_target_has_no_label_anywhere(toy_root):
 
 def with_pseudo_labels(root, folder, transform, labels, cache=None):
     """The target whose pseudo-labels are `labels(image)` of each of its images."""
-    records = load_segmentation("toy_real_train", root)
+    records = load_segmentation("toy_cityscapes_train", root)
     for record in records.records:
         write_png(pseudo_label_path(folder, record.name), labels(read_image(record.image)).numpy())
     return SlotDataset(
@@ -172,7 +172,7 @@ def test_indivisible_micro_batches_are_refused():
 
 def test_no_target_where_none_is_needed(toy_root):
     loader = PairedLoader(
-        dataset(toy_root, "toy_game", Domain.SOURCE), None, BatchPlan(1), start=0, stop=1
+        dataset(toy_root, "toy_gta5", Domain.SOURCE), None, BatchPlan(1), start=0, stop=1
     )
     assert next(iter(loader))[0][2] is None
 
@@ -204,14 +204,14 @@ def test_corrupt_image_is_named(toy_root, tmp_path):
 
 
 def test_images_of_different_size_cannot_share_a_batch(toy_root):
-    small = dataset(toy_root, "toy_game", Domain.SOURCE, transform=JointTransform(crop=(8, 8)))
-    large = dataset(toy_root, "toy_game", Domain.SOURCE, transform=JointTransform())
+    small = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform(crop=(8, 8)))
+    large = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform())
     error = collate([small[0], large[1]])
     assert isinstance(error, UserError) and "INPUT.CROP" in str(error)
 
 
 def test_source_without_labels_is_refused(toy_root):
-    unlabelled = load_segmentation("toy_game", toy_root)
+    unlabelled = load_segmentation("toy_gta5", toy_root)
     records = tuple(dataclasses.replace(r, label=None) for r in unlabelled.records)
     with pytest.raises(UserError, match="has no label for"):
         SlotDataset(

@@ -21,11 +21,10 @@ from shared.errors import MissingFileError, UserError
 from shared.label_maps import ID_TABLES
 from shared.toy import ToyFrame, render
 from shared.toy.layouts import LAYOUTS, make_toy
+from shared.toy.layouts.annotations import visible_things
 from shared.toy.layouts.base import Frame
-from shared.toy.layouts.detection import MIN_PIXELS
+from shared.toy.layouts.detection import KITTI_TYPES, MIN_PIXELS
 from shared.toy.layouts.detection import VOC_CLASSES as TOY_VOC_CLASSES
-from shared.toy.layouts.instances import visible_things
-from shared.toy.layouts.kitti import KITTI_TYPES
 
 HEIGHT, WIDTH = 96, 192
 SIZE = {"height": HEIGHT, "width": WIDTH}
@@ -125,7 +124,7 @@ def test_kitti_is_read_back(toy_root, classes):
                 expected += [Annotation(c, thing.box, crowd=True) for c in classes]
             elif names[KITTI_TYPES[thing.label]] in classes:
                 expected.append(Annotation(names[KITTI_TYPES[thing.label]], thing.box))
-        assert record.name == f"{frame.number:06d}"
+        assert record.name == frame.name
         assert record.annotations == tuple(expected)
         assert (record.height, record.width) == (HEIGHT, WIDTH)
 
