@@ -1,4 +1,4 @@
-# Each target sets up .venv by itself: made when missing, updated when setup.cfg has changed.
+# Each target sets up .venv by itself: made when missing, updated when what is installed has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +29,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/detection.py
 	$(BIN)/python benchmarks/instance_evaluation.py
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.cfg setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'

@@ -1,27 +1,28 @@
 """The official Cityscapes instance scores: the script itself against its matching in processes.
 
-Both read the same prediction files. The script's start and its reading of the ground truth are part
-of its time; so is the start of the processes of ours. Processor time is that of all processes.
+Both read the same prediction files. The script's reading of the ground truth is part of its time;
+so is the start of the processes of ours. Processor time is that of all processes.
 """
 
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import torch
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling
 
-from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
+from det_adapt.evaluation.cityscapes import CityscapesEvaluation, score_files
 from det_adapt.structures import Detections
-from shared.catalog import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
+from shared.cityscapes_scripts import load_script
+from shared.data.catalog import load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS, read_instance_ids
+from shared.data.records import DetectionRecord
 from shared.toy.layouts import make_toy
 
 
@@ -54,14 +55,14 @@ class Clock:
         return f"{time.perf_counter() - self.start:7.1f} s, processor {busy:7.1f} s"
 
 
-def run_script(folder: Path, root: Path, found: Path) -> dict:
-    """The result; the script's copy keeps its cache in `folder`."""
+def run_script(folder: Path, truths: Sequence[Path], texts: Sequence[Path], found: Path) -> dict:
+    """The result of the whole script; what it writes besides goes into `folder`."""
     folder.mkdir()
-    script = shutil.copy(evalInstanceLevelSemanticLabeling.__file__, folder)
-    paths = {"CITYSCAPES_DATASET": str(root), "CITYSCAPES_RESULTS": str(found)}
-    command, env = [sys.executable, script], os.environ | paths
-    subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
-    return json.loads((root / "evaluationResults" / RESULT).read_text())
+    script = load_script("evalInstanceLevelSemanticLabeling")
+    script.args.gtInstancesFile = str(folder / "gtInstances.json")
+    script.args.predictionPath, script.args.JSONOutput = str(found), False
+    with chdir(folder):
+        return script.evaluateImgLists([*map(str, texts)], [*map(str, truths)], script.args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for i, record in enumerate(data.records):
             writing.update(record.name, predictions(record, args.predictions, i))
         print(f"  predicting and writing  {clock}")
-        clock = Clock()
-        expected = run_script(folder / "script", data.official_root, found)
-        print(f"  official script         {clock}", flush=True)
         truths = [record.instances for record in data.records]
         texts = [found / f"{record.name}.txt" for record in data.records]
+        clock = Clock()
+        expected = run_script(folder / "script", truths, texts, found)
+        print(f"  official script         {clock}", flush=True)
         for workers in args.workers:
             clock = Clock()
             result = score_files(truths, texts, found, workers)

@@ -16,9 +16,9 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-from shared.catalog import data_root
+from shared.data.folders import data_root
+from shared.data.images import write_png
 from shared.errors import UserError
-from shared.images import write_png
 from shared.pictures import panel, sheet
 from shared.toy import DOMAINS, ToyFrame, render
 from shared.toy.layouts import LAYOUTS, make_toy

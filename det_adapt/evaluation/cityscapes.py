@@ -1,34 +1,34 @@
 """Instances in the official Cityscapes format, and cityscapesScripts' own scores of them.
 
-The script's functions run unmodified: those for one frame in several processes, those for all
-frames in this one. Left out is only what it writes besides, its matches into the current folder and
-a cache of the ground truth, never renewed, into the installed package.
+The script's functions for one frame run in several processes, those for all frames in this one.
+Left out is only what it writes besides, its matches into the current folder and a cache of the
+ground truth, never renewed, into the installed package.
 """
 
-import io
 import json
 import shutil
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from copy import copy
 from pathlib import Path
 
 import numpy as np
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official  # noqa: N813
-from cityscapesscripts.evaluation.instances2dict import instances2dict
 
 from det_adapt.evaluation.base import Evaluation
 from det_adapt.structures import Detections
-from shared.catalog import CITYSCAPES_THINGS, DetectionDataset, DetectionRecord
+from shared.cityscapes_scripts import load_script, running_script
+from shared.data.cityscapes import CITYSCAPES_THINGS
+from shared.data.images import write_png
+from shared.data.label_maps import ID_TABLES
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.images import write_png
-from shared.label_maps import ID_TABLES
 from shared.processes import in_processes
 
 RESULT = "resultInstanceLevelSemanticLabeling.json"
 
+_SCRIPT = load_script("evalInstanceLevelSemanticLabeling")
+_SCRIPT.setInstanceLabels(_SCRIPT.args)
 _LABEL_IDS = {name: i for i, name in ID_TABLES.get("cityscapes").items()}
 
 
@@ -136,56 +136,39 @@ def score_files(
     matches: dict[str, dict] = {}
     for of_frame in in_processes(_match, jobs, workers):
         matches |= of_frame
-    options = _options(folder)
+    options = _SCRIPT.args
     scores = np.array(
         [
-            [_average_precision(matches, label, overlap, options) for overlap in options.overlaps]
+            [_average_precision(matches, label, overlap) for overlap in options.overlaps]
             for label in options.instLabels
         ]
     )[None]
     with warnings.catch_warnings():
         # The mean of no class at all, which stays NaN.
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        averages = official.computeAverages(scores, options)
-    return official.prepareJSONDataForResults(averages, scores, options)
+        averages = _SCRIPT.computeAverages(scores, options)
+    return _SCRIPT.prepareJSONDataForResults(averages, scores, options)
 
 
-def _average_precision(
-    matches: dict[str, dict], label: str, overlap: float, options: official.CArgs
-) -> float:
+def _average_precision(matches: dict[str, dict], label: str, overlap: float) -> float:
     """AP of one class at one overlap; NaN for a class without ground truth."""
-    only = copy(options)
+    only = copy(_SCRIPT.args)
     only.instLabels, only.overlaps = [label], np.array([overlap])
     try:
-        return official.evaluateMatches(matches, only).item()
+        return _SCRIPT.evaluateMatches(matches, only).item()
     except IndexError:
         # The script stops where no true instance is found and every prediction is ignored.
         return 0.0
 
 
-def _options(folder: str | Path) -> official.CArgs:
-    """The script's own, but for where predictions are."""
-    options = copy(official.args)
-    options.predictionPath = str(folder)
-    options.quiet = True
-    official.setInstanceLabels(options)
-    return options
-
-
 def _match(job: tuple[str, str, str]) -> dict[str, dict]:
     """The script's matches of one frame: (instance PNG, prediction file, their root)."""
     truth, prediction, folder = job
-    said = io.StringIO()
-    try:
-        with warnings.catch_warnings(), redirect_stdout(said):
-            # It calls numpy.in1d, deprecated by the NumPy that this project pins.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            instances = instances2dict([truth])
-            return official.matchGtWithPreds([prediction], [truth], instances, _options(folder))
-    except SystemExit:
-        raise UserError(
-            f"the official Cityscapes script refused {prediction}: {said.getvalue().strip()}"
-        ) from None
+    options = copy(_SCRIPT.args)
+    options.predictionPath = folder
+    with running_script(prediction):
+        instances = _SCRIPT.instances2dict([truth])
+        return _SCRIPT.matchGtWithPreds([prediction], [truth], instances, options)
 
 
 def _none_if_nan(score: float) -> float | None:

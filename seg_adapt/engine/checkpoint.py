@@ -7,34 +7,19 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.config import defaults
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import conventions
 from shared import checkpoint
 from shared.config import flatten
+from shared.data.label_maps import LABEL_SPACES, LabelSpace, label_space
+from shared.data.own import resolve_label_space
 from shared.errors import UserError
 from shared.events import git_revision
-from shared.label_maps import LABEL_SPACES, LabelSpace, label_space
-from shared.own_data import resolve_label_space
+from shared.run.folder import check_same_run, checkpoint_at
 
 FORMAT = 1
-# Keys that change neither what is learned nor how a resumed run continues.
-FREE_KEYS = (
-    "OUTPUT_DIR",
-    "MODEL.DEVICE",
-    "DATASETS.ROOT",
-    "DATASETS.CACHE",
-    "DATALOADER.NUM_WORKERS",
-    "TEST.EVAL_PERIOD",
-    "TEST.STAGES",
-    "TEST.WINDOW",
-    "TEST.STRIDE",
-    "TEST.OFFICIAL",
-    "TEST.PICTURES",
-    "LOG_PERIOD",
-    "SOLVER.CHECKPOINT_PERIOD",
-)
 
 
 def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
@@ -66,17 +51,9 @@ def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | N
         UserError: the run was made with other settings or classes, which change what is learned.
     """
     state = _load(path)
-    then, now = flatten(_config(state)), flatten(cfg)
-    changed = [
-        f"{key} was {then.get(key)!r}, is {now[key]!r}"
-        for key in now
-        if then.get(key) != now[key] and key not in FREE_KEYS
-    ]
-    if changed:
-        raise UserError(
-            f"cannot resume {path}: {'; '.join(changed)}; "
-            "repeat the settings of the run, or start a new one with --output"
-        )
+    check_same_run(
+        path, flatten(_config(state)), flatten(cfg), extendable=_why_not_longer(cfg, trainer)
+    )
     stored = state.get("label_space")
     space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
     if stored is not None and tuple(stored["classes"]) != space.classes:
@@ -88,12 +65,25 @@ def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | N
     trainer.load_state_dict(state)
 
 
+def _why_not_longer(cfg: CfgNode, trainer: Trainer) -> str | None:
+    """Why a run cannot be resumed to a larger SOLVER.MAX_ITER; None: it can."""
+    if cfg.SOLVER.SCHEDULE == "poly" and not cfg.SOLVER.HORIZON:
+        return "a poly schedule's rates depend on the length: all that were used would change"
+    if len(trainer.method.stages(cfg.SOLVER.MAX_ITER)) > 1 or cfg.SELF_TRAINING.ROUNDS:
+        return "the stages that follow would move"
+    return None
+
+
 def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, CfgNode]:
-    """The trained method of a run, in evaluation mode, ready to predict."""
-    state = _load(path)
+    """The trained method of a run, in evaluation mode, ready to predict.
+
+    Args:
+        path: a run's folder, or a checkpoint in it.
+    """
+    state = _load(checkpoint_at(path))
     cfg = _config(state)
     space = _stored_space(state, cfg)
-    method = method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
+    method = build_method(cfg, space.num_classes)
     method.load_state_dict(state["method"])
     return method.to(device).eval(), space, cfg
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +9,11 @@ import numpy as np
 import torch
 
 from seg_adapt.evaluation.confusion import mean, none_if_nan
+from shared.cityscapes_scripts import load_script, running_script
+from shared.data.images import image_size, read_labels, write_png
+from shared.data.label_maps import CITYSCAPES_19, IGNORE, LabelSpace, to_label_ids
 from shared.errors import MissingFileError, UserError
-from shared.images import image_size, read_labels, write_png
-from shared.label_maps import CITYSCAPES_19, IGNORE, LabelSpace, to_label_ids
 
-_SCRIPT = "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling"
 _RESULT = "resultPixelLevelSemanticLabeling.json"
 
 
@@ -50,7 +48,9 @@ def _frames(dataset_root: Path) -> Iterator[tuple[str, Path]]:
         yield truth.name.removesuffix(ending), truth
 
 
-def check_predictions(folder: str | Path, dataset_root: str | Path, space: LabelSpace) -> None:
+def check_predictions(
+    folder: str | Path, dataset_root: str | Path, space: LabelSpace
+) -> list[tuple[Path, Path]]:
     """Refuse what the official script would score wrongly without a word, or stop at half-way.
 
     Every frame of `gtFine/val` needs exactly one `<city>_<sequence>_<frame>*.png` anywhere below
@@ -62,6 +62,9 @@ def check_predictions(folder: str | Path, dataset_root: str | Path, space: Label
     otherwise only these is refused as well (as train ids it has found road; as label ids it has
     left pixels void, which no model here does). What passes unseen is a folder of train ids without
     road that holds nothing but traffic sign, vegetation, person, rider, car and motorcycle.
+
+    Returns:
+        Prediction and ground truth of every frame.
     """
     folder, dataset_root = Path(folder), Path(dataset_root)
     allowed = np.zeros(256, bool)
@@ -70,7 +73,7 @@ def check_predictions(folder: str | Path, dataset_root: str | Path, space: Label
         raise MissingFileError(f"no folder of predictions {folder}")
     # As the script searches: without following links to folders.
     files = [Path(at, n) for at, _, names in os.walk(folder) for n in names if n.endswith(".png")]
-    found = np.zeros(256, bool)
+    found, pairs = np.zeros(256, bool), []
     for frame, truth in _frames(dataset_root):
         matches = [p for p in files if p.name.startswith(frame)]
         if not matches:
@@ -88,6 +91,7 @@ def check_predictions(folder: str | Path, dataset_root: str | Path, space: Label
                 f"'{space.name}'; write label ids, not train ids (write_prediction)"
             )
         found |= values
+        pairs.append((matches[0], truth))
     in_both = [i for i in space.label_ids if i < space.num_classes]
     if found[0] and not np.delete(found, [0, *in_both]).any():
         held = ", ".join(str(i) for i in np.flatnonzero(found))
@@ -95,6 +99,7 @@ def check_predictions(folder: str | Path, dataset_root: str | Path, space: Label
             f"predictions in {folder} hold only {held}, as train ids would; write label ids "
             "(write_prediction)"
         )
+    return pairs
 
 
 def _values(prediction: Path, truth: Path) -> np.ndarray:
@@ -112,7 +117,7 @@ def _values(prediction: Path, truth: Path) -> np.ndarray:
 def run_official(
     dataset_root: str | Path, predictions: str | Path, export_dir: str | Path, space: LabelSpace
 ) -> dict:
-    """Check the predictions, then score them with the unmodified cityscapesScripts, in a process.
+    """Check the predictions, then score them with cityscapesScripts.
 
     The script's full result stays in `export_dir`; nothing is written into the data set.
 
@@ -124,34 +129,18 @@ def run_official(
         unpredicted classes as 0 (FCN-wild's SYNTHIA row), provided that they occur.
     """
     to_label_ids(space)
-    # The script runs elsewhere and takes the paths from its environment.
-    dataset_root, predictions = Path(dataset_root).resolve(), Path(predictions).resolve()
     export_dir = Path(export_dir).resolve()
-    if export_dir.is_relative_to(dataset_root):
+    if export_dir.is_relative_to(Path(dataset_root).resolve()):
         raise UserError(f"export folder {export_dir} is inside the data set; choose one outside")
-    check_predictions(predictions, dataset_root, space)
+    pairs = check_predictions(predictions, dataset_root, space)
     export_dir.mkdir(parents=True, exist_ok=True)
-    (export_dir / _RESULT).unlink(missing_ok=True)
-    run = subprocess.run(
-        [sys.executable, "-m", _SCRIPT],
-        cwd=export_dir,
-        env=os.environ
-        | {
-            "CITYSCAPES_DATASET": str(dataset_root),
-            "CITYSCAPES_RESULTS": str(predictions),
-            "CITYSCAPES_EXPORT_DIR": str(export_dir),
-        },
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if run.returncode or not (export_dir / _RESULT).is_file():
-        lines = [line.strip() for line in (run.stdout + "\n" + run.stderr).splitlines()]
-        lines = [line for line in lines if line] or ["no message"]
-        said = next((line for line in lines if "ERROR:" in line), lines[-1])
-        raise UserError(f"the official Cityscapes script failed on {predictions}: {said}")
-    return _summary(json.loads((export_dir / _RESULT).read_text()), space)
+    result = export_dir / _RESULT
+    result.unlink(missing_ok=True)
+    script = load_script("evalPixelLevelSemanticLabeling")
+    script.args.exportFile = str(result)
+    with running_script(predictions):
+        script.evaluateImgLists([str(p) for p, _ in pairs], [str(t) for _, t in pairs], script.args)
+    return _summary(json.loads(result.read_text()), space)
 
 
 def _summary(result: dict, space: LabelSpace) -> dict:

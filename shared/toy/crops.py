@@ -7,8 +7,8 @@ their scenes would be target labels.
 import cv2
 import numpy as np
 
+from shared.data.label_maps import CITYSCAPES_19, lookup_table
 from shared.errors import UserError
-from shared.label_maps import CITYSCAPES_19, lookup_table
 from shared.toy.domains import CONTENTS
 from shared.toy.frame import LABEL_IDS, ToyFrame
 from shared.toy.render import draw

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.label_maps import CITYSCAPES_19, ID_TABLES
+from shared.data.label_maps import CITYSCAPES_19, ID_TABLES
 
 LABEL_IDS = {name: label_id for label_id, name in ID_TABLES.get("cityscapes").items()}
 THINGS = CITYSCAPES_19[CITYSCAPES_19.index("person") :]

@@ -1,18 +1,13 @@
-"""Scores in parallel against the official instance script, run unmodified on the same files."""
+"""Scores against those recorded of the official instance script, run unmodified on such files."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling
 from scenes import (
-    THINGS,
     dataset,
     detections,
     distorted,
@@ -23,7 +18,8 @@ from scenes import (
 )
 
 from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
-from shared.catalog import CITYSCAPES_THINGS, load_detection
+from shared.data.catalog import load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS
 from shared.errors import UserError
 
 
@@ -32,48 +28,61 @@ def drawn(tmp_path):
     return draw_cityscapes(tmp_path / "data", seed=1)
 
 
-def run_script(folder, root, predictions):
-    """The installed file, byte for byte; beside it, it keeps a cache of the ground truth."""
-    folder.mkdir()
-    script = Path(shutil.copy(evalInstanceLevelSemanticLabeling.__file__, folder))
-    paths = {"CITYSCAPES_DATASET": str(root), "CITYSCAPES_RESULTS": str(predictions)}
-    run = subprocess.run(
-        [sys.executable, script.name],
-        cwd=folder,
-        env=os.environ | paths,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run, root / "evaluationResults" / RESULT
+def many_ellipses(root, **arguments):
+    data = draw_cityscapes(root, 1, frames=8, **arguments)
+    return data, distorted(data, seed=2)
+
+
+def nothing_found(root):
+    data = draw_cityscapes(root, 1)
+    return data, {f.name: masked(size=(f.height, f.width)) for f in data.records}
+
+
+def wrongly_found(root):
+    data = draw_cityscapes(root, 1)
+    return data, distorted(data, seed=6)
+
+
+def only_void_found(root):
+    data = two_cars(root, 26001, 3)
+    car = CITYSCAPES_THINGS.index("car")
+    return data, {data.records[0].name: masked((car, 0.9, mask_at(45)), size=(40, 80))}
+
+
+CASES = {
+    "all classes": many_ellipses,
+    "two classes": partial(many_ellipses, size=(40, 60), classes=(24, 26)),
+    "nothing found": nothing_found,
+    "wrongly found": wrongly_found,
+    "only void found": only_void_found,
+}
+
+
+def as_text(result):
+    """NaN is no number that equals itself, but its text does."""
+    return json.dumps(result, sort_keys=True)
 
 
 @pytest.mark.parametrize(
-    ("classes", "size", "workers"),
-    [(THINGS, (96, 160), 2), ((24, 26), (40, 60), 1)],
-    ids=["all classes, two processes", "two classes, small frames, one process"],
+    ("case", "absent", "workers"), [("all classes", 0, 2), ("two classes", 6, 1)]
 )
-def test_scores_equal_the_unmodified_script_s(classes, size, workers, tmp_path, monkeypatch):
-    data = draw_cityscapes(tmp_path / "data", 1, frames=8, size=size, classes=classes)
+def test_scores_equal_the_unmodified_script_s(
+    case, absent, workers, tmp_path, monkeypatch, cityscapes_scripts
+):
+    data, found = CASES[case](tmp_path / "data")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    evaluation = CityscapesEvaluation(data, tmp_path / "predictions", workers)
-    scores = evaluated(evaluation, distorted(data, seed=2)).scores()
+    scores = evaluated(CityscapesEvaluation(data, tmp_path / "out", workers), found).scores()
     assert not list(elsewhere.iterdir())
 
-    run, result = run_script(tmp_path / "script", data.official_root, tmp_path / "predictions")
-    assert run.returncode == 0, run.stderr
-    expected = json.loads(result.read_text())
-    ours = json.loads((tmp_path / "predictions" / RESULT).read_text())
-    # NaN is no number that equals itself, but its text does.
-    assert json.dumps(ours, sort_keys=True) == json.dumps(expected, sort_keys=True)
-
-    absent = {name for name, score in scores["ap"].items() if score is None}
-    assert len(absent) == 8 - len(classes)
+    expected = cityscapes_scripts["instances"][case]
+    assert as_text(json.loads((tmp_path / "out" / RESULT).read_text())) == as_text(expected)
     averages = expected["averages"]
     assert (scores["map"], scores["map50"]) == (averages["allAp"], averages["allAp50%"])
-    for name in set(CITYSCAPES_THINGS) - absent:
+    without_truth = {name for name, score in scores["ap"].items() if score is None}
+    assert len(without_truth) == absent
+    for name in set(CITYSCAPES_THINGS) - without_truth:
         assert scores["ap"][name] == averages["classes"][name]["ap"]
         assert scores["ap50"][name] == averages["classes"][name]["ap50%"]
     assert 0.02 < scores["map"] < scores["map50"] < 0.95
@@ -100,14 +109,12 @@ def test_perfect_predictions_in_the_official_format(drawn, tmp_path, capfd):
             assert float(score) == np.float32(0.9)
 
 
-def test_nothing_found(drawn, tmp_path):
-    nothing = {f.name: masked(size=(f.height, f.width)) for f in drawn.records}
-    folder = tmp_path / "predictions"
-    scores = evaluated(CityscapesEvaluation(drawn, folder), nothing).scores()
+def test_nothing_found(tmp_path, cityscapes_scripts):
+    data, nothing = CASES["nothing found"](tmp_path / "data")
+    scores = evaluated(CityscapesEvaluation(data, tmp_path / "predictions"), nothing).scores()
     assert {s for s in scores["ap50"].values() if s is not None} == {0.0}
-    run, result = run_script(tmp_path / "script", drawn.official_root, folder)
-    assert run.returncode == 0
-    assert json.loads(result.read_text())["averages"]["allAp"] == scores["map"] == 0.0
+    recorded = cityscapes_scripts["instances"]["nothing found"]
+    assert recorded["averages"]["allAp"] == scores["map"] == 0.0
 
 
 def two_cars(root, *values):
@@ -136,15 +143,13 @@ def test_void_and_groups_count_neither_way(right, tmp_path):
     assert scores["ap"]["bus"] is None
 
 
-def test_nothing_but_ignored_predictions_is_zero_where_the_script_stops(tmp_path):
-    data = two_cars(tmp_path / "data", 26001, 3)
-    name, car = data.records[0].name, CITYSCAPES_THINGS.index("car")
-    folder = tmp_path / "predictions"
-    found = {name: masked((car, 0.9, mask_at(45)), size=(40, 80))}
-    scores = evaluated(CityscapesEvaluation(data, folder), found).scores()
+def test_nothing_but_ignored_predictions_is_zero_where_the_script_stops(
+    tmp_path, cityscapes_scripts
+):
+    data, found = CASES["only void found"](tmp_path / "data")
+    scores = evaluated(CityscapesEvaluation(data, tmp_path / "predictions"), found).scores()
     assert scores["ap"]["car"] == scores["map"] == 0.0
-    run, _ = run_script(tmp_path / "script", data.official_root, folder)
-    assert "IndexError" in run.stderr
+    assert cityscapes_scripts["instances"]["only void found"] == "IndexError"
 
 
 def test_class_indices_are_the_data_set_s(tmp_path):
@@ -167,15 +172,15 @@ def test_a_second_evaluation_replaces_the_first_s_files(drawn, tmp_path):
     assert {path.suffix for path in folder.rglob("*")} == {".txt"}
 
 
-def test_fog_is_scored_on_the_clear_frames_truth(drawn, tmp_path):
+def test_fog_is_scored_on_the_clear_frames_truth(tmp_path, cityscapes_scripts):
     root = tmp_path / "data"
+    drawn, clear = CASES["wrongly found"](root)
     for image in (root / "cityscapes/leftImg8bit/val").rglob("*.png"):
         for beta in ("0.01", "0.02"):
             city = root / "cityscapes/leftImg8bit_foggy/val" / image.parent.name
             city.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, city / f"{image.stem}_foggy_beta_{beta}.png")
     foggy = load_detection("foggy_cityscapes_val", root, labelled=True)
-    clear = distorted(drawn, seed=6)
     pairs = zip(foggy.records, drawn.records, strict=True)
     found = {fog.name: clear[frame.name] for fog, frame in pairs}
     scores = [
@@ -183,9 +188,8 @@ def test_fog_is_scored_on_the_clear_frames_truth(drawn, tmp_path):
         for d, f in ((drawn, clear), (foggy, found))
     ]
     assert scores[0] == scores[1]
-    run, result = run_script(tmp_path / "script", drawn.official_root, tmp_path / foggy.name)
-    assert run.returncode == 0
-    assert json.loads(result.read_text())["averages"]["allAp"] == scores[1]["map"]
+    recorded = cityscapes_scripts["instances"]["wrongly found"]
+    assert recorded["averages"]["allAp"] == scores[1]["map"]
 
     for image in (root / "cityscapes/leftImg8bit/val").rglob("*.png"):
         city = root / "cityscapes/leftImg8bit_foggy/val" / image.parent.name

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_train import comparable, fails, interruption, run
+from test_train import TOY, comparable, fails, interruption, run
 
 from shared import checkpoint
 from shared.events import read_metrics
@@ -25,7 +25,7 @@ def staged(settings):
 def test_rounds_follow_the_method_and_resume_between_and_inside(
     staged, tmp_path, monkeypatch, method
 ):
-    arguments = ("--method", method, "--baseline", tmp_path, *staged)
+    arguments = ("--method", method, "--config-file", TOY, *staged)
     assert run(*arguments, "--output", tmp_path / "whole") == 0
     events = read_metrics(tmp_path / "whole")
     trained = [e["stage"] for e in events if e["kind"] == "train"]
@@ -53,7 +53,7 @@ def test_rounds_follow_the_method_and_resume_between_and_inside(
 
 
 def test_lost_pseudo_labels_are_named(staged, tmp_path, monkeypatch, capsys):
-    arguments = ("--method", "adaptseg", "--baseline", tmp_path, "--output", tmp_path / "run")
+    arguments = ("--method", "adaptseg", "--config-file", TOY, "--output", tmp_path / "run")
     with interruption(monkeypatch, 5):
         assert run(*arguments, *staged) == 130
     shutil.rmtree(tmp_path / "run" / "pseudo_labels")

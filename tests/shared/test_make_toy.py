@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import DETECTION, SEGMENTATION, load_detection
 from shared.cli import call
+from shared.data.catalog import DETECTION, SEGMENTATION, load_detection
+from shared.data.images import read_image
 from shared.errors import UserError
-from shared.images import read_image
 from shared.toy.layouts import LAYOUTS, ensure, make_toy, toy_layouts
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "make_toy.py"
@@ -22,8 +22,13 @@ SMALL = {"workers": 1, "progress": False, "height": 64, "width": 128}
 
 
 def content(root: Path) -> dict[str, bytes]:
+    """Of every file but the loaders' hidden index."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in files
+        if ".street_adapt_index" not in path.parts
+    }
 
 
 def manifest(root: Path) -> dict:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from shared.data.label_maps import CITYSCAPES_19
 from shared.errors import UserError
-from shared.label_maps import CITYSCAPES_19
 from shared.toy import DOMAINS, LABEL_IDS, THINGS, render, render_crops
 from shared.toy.crops import CROP_STYLES, RANDOM, crop_style
 from shared.toy.domains import CONTENTS

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.processes import in_processes
+from shared.processes import in_processes, one_cv2_thread
 from shared.toy.layouts.base import LAYOUTS, MAX_FRAMES, Frame
 from shared.toy.render import render
 
@@ -95,13 +94,9 @@ def make_toy(
     total = sum(len(copy.frames) for copy in todo)
     results = in_processes(_make_frame, jobs, workers)
     show = {"desc": "toy data", "unit": "frame", "disable": not progress or not jobs}
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with one_cv2_thread():
         for _ in tqdm(results, total=total, initial=total - len(jobs), **show):
             pass
-    finally:
-        cv2.setNumThreads(threads)
     for copy in todo:
         copy.finish()
     return bool(todo)

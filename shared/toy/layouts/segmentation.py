@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from shared.label_maps import ID_TABLES, encode_colors, lookup_table
+from shared.data.label_maps import ID_TABLES, encode_colors, lookup_table
 from shared.toy.frame import ToyFrame
 from shared.toy.layouts.annotations import is_thing, outlines, shapes
 from shared.toy.layouts.base import LAYOUTS, Frame, Layout, Renderer, jpeg, png

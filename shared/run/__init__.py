@@ -1,0 +1,1 @@
+"""One run, of either half: its command line, its folder, and the way from config to report."""
