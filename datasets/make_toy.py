@@ -9,12 +9,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 try:
     from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+
+import numpy as np
 
 from shared.data.folders import data_root
 from shared.data.images import write_png
