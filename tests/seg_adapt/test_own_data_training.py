@@ -160,7 +160,7 @@ def test_labels_are_a_source(here, tiny):
 
 def test_labels_are_a_test_and_a_target_has_none(here, tiny):
     run = start(command("DATASETS.TEST", "my_city/my_city.yaml"), tiny)
-    assert all(record.label is None for record in run.target.records)
+    assert all(record.label is None for record in run.target.dataset.records)
     assert not hasattr(TargetBatch, "labels")
     scores = run.train()
     assert (scores["dataset"], scores["images"]) == ("my_city/my_city.yaml", 2)

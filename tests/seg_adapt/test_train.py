@@ -266,7 +266,7 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
             ["--config-file", str(REPOSITORY / "configs/sapnet_sim10k.yaml")],
             "an experiment of detection: python det_adapt/train_net.py --config-file",
         ),
-        (["--num-gpus", "2"], "SOLVER.ACCUMULATE 1 micro-batches cannot be divided among 2"),
+        (["--num-gpus", "2"], "SOLVER.ACCUMULATE 1 cannot be divided among 2 processes"),
         (["--num-machines", "2"], "--dist-url auto with --num-machines 2"),
         (["--config-file", "configs/none.yaml"], "no config file 'configs/none.yaml'"),
         (["SOLVER.MAX_ITERS", "3"], "did you mean 'SOLVER.MAX_ITER'"),
@@ -401,7 +401,7 @@ def test_exit_code_of_the_real_process():
     ],
 )
 def test_without_installation_one_line_says_what_to_do(script):
-    # -S hides site-packages and with them the installed project.
-    result = subprocess_run("-S", script, "--help")
+    # -S hides site-packages and with them the installed project, -E what PYTHONPATH adds.
+    result = subprocess_run("-E", "-S", script, "--help")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1 and "pip install -e ." in result.stderr
