@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from shared.toy.palettes import PARTS
-from shared.toy.scene import Raster
+from shared.toy.raster import Raster
 from shared.toy.styles import Style
 from shared.toy.textures import SIZE, power_noise, sensor_noise
 

@@ -9,6 +9,7 @@ from shared.registry import nearest
 from shared.toy.domains import CONTENTS, DOMAINS
 from shared.toy.effects import finish, fog
 from shared.toy.frame import ToyFrame
+from shared.toy.raster import rasterize
 from shared.toy.scene import Scene
 from shared.toy.shade import color
 from shared.toy.styles import Style, at_dusk, domain_style
@@ -56,7 +57,7 @@ def draw(
     scene: Scene, style: Style, generator: np.random.Generator, height: int, width: int
 ) -> ToyFrame:
     """A scene in a style."""
-    raster = scene.rasterise(height, width)
+    raster = rasterize(scene, height, width)
     image = finish(color(raster, style, generator), raster, style, generator)
     return ToyFrame(image, raster.label_ids, raster.instance_ids, raster.depth, raster.objects)
 

@@ -1,4 +1,4 @@
-"""A scene as painted planar faces in world metres, and its rasterisation.
+"""A scene as painted planar faces in world metres.
 
 World axes: x right, y up from the road surface, z forward from the camera.
 """
@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 
-from shared.toy.frame import THINGS, ToyObject
+from shared.toy.frame import THINGS
 from shared.toy.palettes import PART_INDEX
 
 T = TypeVar("T")
@@ -119,36 +118,6 @@ class Thing(NamedTuple):
     tint: tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class Raster:
-    """A scene in pixels.
-
-    Args:
-        face: (H, W) int32, the visible face; index of the next four.
-        parts, planes, shades, things: (F,) of the faces.
-        tints: (F, 4) float32 random numbers 0..1 of the things that the faces belong to.
-        label_ids, instance_ids, objects: see ToyFrame.
-        depth: (H, W) float32 metres.
-        across, up: (H, W) float32, metric surface coordinates for textures.
-        shadow: (H, W) uint8, 0, LONG_SHADOW or CONTACT_SHADOW; meaningful on the ground.
-    """
-
-    camera: Camera
-    face: np.ndarray
-    parts: np.ndarray
-    planes: np.ndarray
-    shades: np.ndarray
-    things: np.ndarray
-    tints: np.ndarray
-    label_ids: np.ndarray
-    instance_ids: np.ndarray
-    objects: tuple[ToyObject, ...]
-    depth: np.ndarray
-    across: np.ndarray
-    up: np.ndarray
-    shadow: np.ndarray
-
-
 class Scene:
     """Records faces in painter's order.
 
@@ -233,64 +202,3 @@ class Scene:
         right = (x - camera.center) * z / camera.focal
         down = (y - camera.horizon) * self.aspect * z / camera.focal
         return (right, camera.height - down, z)
-
-    def rasterise(self, height: int, width: int) -> Raster:
-        painted, owner = np.zeros((2, height, width), np.int32)
-        objects: list[ToyObject] = []
-        silhouettes: list[int] = []
-        polygons = self.camera.polygons((face.points for face in self.faces), height, width)
-        for index, (face, polygon) in enumerate(zip(self.faces, polygons, strict=True)):
-            cv2.fillPoly(painted, [polygon], index)
-            if not face.detail:
-                cv2.fillPoly(owner, [polygon], len(objects))
-                label, instance, depth, _ = self.things[face.thing]
-                objects.append(ToyObject(label, polygon, instance, depth))
-                silhouettes.append(index)
-        # Paint that left the silhouette of its thing is taken back. A detail may cover every part
-        # of its own thing, so things are compared, not parts.
-        things = np.array([face.thing for face in self.faces], np.int32)
-        outline = np.array(silhouettes, np.int32).take(owner)
-        np.copyto(painted, outline, where=things.take(painted) != things.take(outline))
-        planes = np.array([face.plane for face in self.faces])
-        label_table = np.array([o.label_id for o in objects], np.uint8)
-        instance_table = np.array([o.instance_id for o in objects], np.uint16)
-        return Raster(
-            camera=self.camera,
-            face=painted,
-            parts=np.array([face.part for face in self.faces]),
-            planes=planes,
-            shades=np.array([face.shade for face in self.faces], np.float32),
-            things=things,
-            tints=np.array([thing.tint for thing in self.things], np.float32)[things],
-            label_ids=label_table.take(owner),
-            instance_ids=instance_table.take(owner),
-            objects=tuple(objects),
-            shadow=self._shadow_mask(height, width),
-            **self._surface(painted, planes),
-        )
-
-    def _shadow_mask(self, height: int, width: int) -> np.ndarray:
-        mask = np.zeros((height, width), np.uint8)
-        shadows = sorted(self.shadows, key=lambda shadow: shadow[0])
-        polygons = self.camera.polygons((points for _, points in shadows), height, width)
-        for (kind, _), polygon in zip(shadows, polygons, strict=True):
-            cv2.fillPoly(mask, [polygon], kind)
-        return mask
-
-    def _surface(self, face: np.ndarray, planes: np.ndarray) -> dict[str, np.ndarray]:
-        """Depth and texture coordinates of every pixel from the planes of the faces."""
-        camera, (height, width) = self.camera, face.shape
-        focal = camera.focal * width
-        offsets = np.array([f.points[0][2 if f.plane == FRONT else 0] for f in self.faces])
-        offsets[np.abs(offsets) < 1e-3] = 1e-3
-        constant = np.where(planes == FRONT, 1.0 / offsets, 0.0).astype(np.float32)
-        by_column = np.where(planes == WALL, 1.0 / (focal * offsets), 0.0).astype(np.float32)
-        by_row = np.where(planes == GROUND, 1.0 / (focal * camera.height), 0.0).astype(np.float32)
-        column = (np.arange(width, dtype=np.float32) + 0.5 - camera.center * width)[None, :]
-        row = (np.arange(height, dtype=np.float32) + 0.5 - camera.horizon * height)[:, None]
-        inverse = by_column.take(face) * column + by_row.take(face) * row + constant.take(face)
-        depth = np.reciprocal(np.clip(inverse, 1.0 / SKY_DEPTH, 1.0 / NEAR))
-        plane = planes.take(face)
-        across = np.where(plane == WALL, depth, depth * column / focal)
-        up = np.where(plane == GROUND, depth, depth * row * (-1.0 / focal) + camera.height)
-        return {"depth": depth, "across": across, "up": up}

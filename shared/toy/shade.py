@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from shared.toy.palettes import CHOICES, PART_INDEX
-from shared.toy.scene import GROUND, LONG_SHADOW, Raster
+from shared.toy.raster import Raster
+from shared.toy.scene import GROUND, LONG_SHADOW
 from shared.toy.styles import Style
 from shared.toy.textures import LEVELS, SIZE, bank, light_field
 

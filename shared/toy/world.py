@@ -42,7 +42,7 @@ def far_to_near(items: list[Item]) -> list[Item]:
 
 
 def build(generator: np.random.Generator, contents: Contents, aspect: float) -> Scene:
-    """A scene ready to rasterise.
+    """A scene ready to rasterize.
 
     Args:
         aspect: height / width of the picture (only what hangs on the camera depends on it).
