@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_adapt.losses.association import aggregate_features, association_loss, cosine_pixels
+from seg_adapt.losses.association import association_loss, cosine_pixels
+from seg_adapt.losses.pairwise_softmax import aggregate_features
 
 SIZES = ("46x46", "92x92", "92x183")
 

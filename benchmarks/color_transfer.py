@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seg_adapt.engine.build import dataset_root, network_size
+from seg_adapt.engine.build import dataset_root
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.engine.evaluate import evaluate
-from shared.images import read_image, write_png
-from shared.own_data import resolve_segmentation
+from seg_adapt.evaluation.inference import network_size
+from shared.data.images import read_image, write_png
+from shared.data.own import resolve_segmentation
 
 LEVELS = 256
 

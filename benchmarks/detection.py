@@ -18,9 +18,8 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from det_adapt.data.samples import resized_size
-from det_adapt.engines import choose_engine
+from det_adapt.engines import build_trainer, choose_engine, engine_config
 from det_adapt.structures import Sample
-from det_adapt.training import build_training, engine_config
 
 REPOSITORY = Path(__file__).parents[1]
 FORMS = {"source only": "False", "SAPNet": "True"}
@@ -70,7 +69,7 @@ def measure(engine: str, experiment: str, form: str, steps: int) -> tuple[float,
     """CPU seconds of a step, and the process's peak memory in MB."""
     torch.set_num_threads(1)
     cfg = config(engine, experiment, form)
-    model = build_training(engine, cfg).model.train()
+    model = build_trainer(engine, cfg).model.train()
     count = cfg.SOLVER.IMS_PER_BATCH
     pair = noise(cfg, count, labelled=True), noise(cfg, count, labelled=False)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-6)

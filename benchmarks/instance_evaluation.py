@@ -19,8 +19,10 @@ import torch
 
 from det_adapt.evaluation.cityscapes import CityscapesEvaluation, score_files
 from det_adapt.structures import Detections
-from shared.catalog import CITYSCAPES_THINGS, DetectionRecord, load_detection, read_instance_ids
 from shared.cityscapes_scripts import load_script
+from shared.data.catalog import load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS, read_instance_ids
+from shared.data.records import DetectionRecord
 from shared.toy.layouts import make_toy
 
 

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from seg_adapt.data.cache import ResizedFiles
 from seg_adapt.data.dataset import read_pair
 from seg_adapt.data.transforms import resize_image, resize_labels
-from shared.catalog import SegmentationRecord
-from shared.images import read_image, read_labels, remap
-from shared.label_maps import label_space, lookup_table
+from shared.data.images import read_image, read_labels, remap
+from shared.data.label_maps import label_space, lookup_table
+from shared.data.records import SegmentationRecord
 from shared.toy import render
 
 SOURCE_SIZE, SIZE = (1024, 2048), (512, 1024)

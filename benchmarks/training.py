@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from seg_adapt.config import defaults
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods import METHODS
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
@@ -35,7 +35,7 @@ def batches(count: int, height: int, width: int) -> tuple[SourceBatch, TargetBat
 def measure(name: str, steps: int) -> str:
     cfg = load_config(defaults(), TOY, ["METHOD", name, "SOLVER.MAX_ITER", str(steps + 1)])
     torch.manual_seed(0)
-    method = method_from_config(cfg, segmentor_from_config(cfg, 19))
+    method = build_method(cfg, 19)
     method.prepare()
     trainer = Trainer(method, cfg, device=torch.device("cpu"))
     width, height = cfg.INPUT.CROP

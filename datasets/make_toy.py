@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
-from shared.catalog import data_root
+from shared.data.folders import data_root
+from shared.data.images import write_png
 from shared.errors import UserError
-from shared.images import write_png
 from shared.toy.layouts import LAYOUTS, make_toy
 from shared.toy.layouts.preview import contact_sheet
 

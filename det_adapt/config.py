@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from fvcore.common.config import CfgNode as Node
 
-from det_adapt.detectron2_keys import DETECTRON2_ONLY, NOWHERE, SHARED
-from shared.config import flatten
+from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
+from shared.config import differences, flatten, nested
 from shared.errors import UserError
-from shared.sap import SapOptions, add_sap_keys, sap_options
+from shared.sap import SapOptions
 
 INSTALL_DETECTRON2 = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 DETECTION_LEVELS = (*range(3, 34, 3), 35, 37)
@@ -27,6 +27,7 @@ _CHOICES = {
 }
 _TORCHVISION_CHOICES = {
     "MODEL.BACKBONE.NAME": ("build_resnet_backbone", "build_vgg16_backbone"),
+    "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
     "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
     "MODEL.ROI_BOX_HEAD.NAME": ("", "FastRCNNConvFCHead"),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
@@ -67,10 +68,8 @@ class SapPlan:
 
 
 def defaults() -> Node:
-    """A fresh tree for the torchvision engine: all of Detectron2's keys, and ours."""
-    cfg = Node()
-    for key, value in (SHARED | NOWHERE | DETECTRON2_ONLY).items():
-        _declare(cfg, key, value)
+    """A fresh tree for the torchvision engine: Detectron2's keys that it reads, and ours."""
+    cfg = Node(nested(KEYS)).clone()
     add_keys(cfg)
     return cfg
 
@@ -86,7 +85,7 @@ def add_keys(cfg: Node) -> None:
     cfg.MODEL.VGG = Node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
-    add_sap_keys(cfg, detection)  # explained in shared/sap/options.py
+    detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
     cfg.SAP.LOWER = Node()  # a second pyramid; its other options are SAP's
     cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
@@ -94,21 +93,37 @@ def add_keys(cfg: Node) -> None:
     cfg.SAP.LOWER.LOSS_WEIGHT = 0.1  # its own lambda
 
 
-def check(cfg: Node) -> None:
-    """UserError for a value of the right type that no run of either engine can use."""
-    values = flatten(cfg)
-    for key, default in NOWHERE.items():
-        if not _equal(values[key], default):
+def hint_for(key: str) -> str:
+    """What an unknown key of the torchvision engine may be."""
+    if key.startswith(WITHOUT_EFFECT):
+        return "images are read and drawn here, not by Detectron2: leave it out"
+    return f"a key of Detectron2 alone needs --engine detectron2 ({INSTALL_DETECTRON2})"
+
+
+def check(cfg: Node, tree: Node) -> None:
+    """UserError for a value of the right type that no run of either engine can use.
+
+    Args:
+        tree: the engine's keys at their defaults.
+    """
+    for key, value in differences(cfg, tree).items():
+        if key.startswith(WITHOUT_EFFECT):
             raise UserError(
-                f"{key} is {values[key]!r}, but images are read and drawn here, not by Detectron2: "
-                f"leave it at {default!r}"
+                f"{key} is {value!r}, but images are read and drawn here, not by Detectron2: "
+                "leave it out"
             )
+    values = flatten(cfg)
     for key, low in _AT_LEAST.items():
         if values[key] < low:
             raise UserError(f"{key} is {values[key]}, expected at least {low}")
     _check_choices(values, _CHOICES, "")
     _check_sizes(cfg)
     _check_lists(values)
+    if not 0 <= cfg.MODEL.BACKBONE.FREEZE_AT <= 5:
+        raise UserError(
+            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, expected 0 to 5, the "
+            "number of stages that are not trained"
+        )
     plan = sap_plan(cfg)
     if plan is None:
         return
@@ -125,20 +140,13 @@ def check(cfg: Node) -> None:
 
 
 def check_torchvision(cfg: Node) -> None:
-    """UserError that names a key that needs Detectron2, where it is not at its default."""
-    values = flatten(cfg)
-    for key, default in DETECTRON2_ONLY.items():
-        if not _equal(values[key], default):
-            raise UserError(
-                f"{key} is {values[key]!r}, and the torchvision engine only knows {default!r}: "
-                f"leave it out, or use --engine detectron2 ({INSTALL_DETECTRON2})"
-            )
-    _check_choices(values, _TORCHVISION_CHOICES, " with the torchvision engine")
+    """UserError for a part that only Detectron2 has."""
+    _check_choices(flatten(cfg), _TORCHVISION_CHOICES, " with the torchvision engine")
 
 
 def sap_plan(cfg: Node) -> SapPlan | None:
     """What `cfg.SAP` asks for; None on the source only."""
-    upper = sap_options(cfg)
+    upper = SapOptions.from_config(cfg)
     if not cfg.SAP.ENABLED:
         return None
     node = cfg.SAP.LOWER
@@ -164,20 +172,6 @@ def device_of(cfg: Node) -> torch.device:
 def seed(cfg: Node) -> int:
     """Detectron2's SEED of -1, "unseeded", would not resume: it counts as 0."""
     return max(cfg.SEED, 0)
-
-
-def _declare(cfg: Node, key: str, value: object) -> None:
-    *nodes, name = key.split(".")
-    for node in nodes:
-        cfg = cfg.setdefault(node, Node())
-    cfg[name] = list(value) if isinstance(value, list) else value
-
-
-def _equal(value: object, default: object) -> bool:
-    """Detectron2 declares some lists as tuples; a YAML cannot say which."""
-    if isinstance(value, list | tuple) and isinstance(default, list | tuple):
-        return len(value) == len(default) and all(map(_equal, value, default))
-    return value == default
 
 
 def _check_choices(

@@ -9,8 +9,9 @@ from torch import nn
 
 from det_adapt.predictions import prediction_path, read_detections
 from det_adapt.structures import Detections, Sample
-from shared.catalog import DetectionDataset, DetectionRecord, read_instance_ids
-from shared.images import read_image
+from shared.data.cityscapes import read_instance_ids
+from shared.data.images import read_image
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.pictures import (
     IGNORED,
     class_colors,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
@@ -23,20 +23,19 @@ from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.samples import Augmentation, resize
-from det_adapt.engines import ENGINES, choose_engine
+from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detector
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.predictions import write_detections
 from det_adapt.structures import Detections, Sample
-from det_adapt.training import engine_config, load_detector
+from shared import predicting
+from shared.data.images import write_png
 from shared.errors import MissingFileError, UserError
-from shared.images import write_png
 from shared.pictures import to_array
-from shared.predicting import add_arguments, predict
 from shared.run.folder import CONFIG, checkpoint_at
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(predicting.Predictor):
     """A detector, its classes, the size at which it sees images, and what of it is drawn."""
 
     drawing: ClassVar[str] = "detections"
@@ -70,14 +69,14 @@ class Predictor:
         return cls(model, classes, test_augmentation(cfg), lowest, attention)
 
     @torch.no_grad()
-    def __call__(self, image: Tensor) -> Detections:
-        """image: (3, H, W) uint8."""
+    def predict(self, image: Tensor) -> Detections:
+        """What is found in an image (3, H, W) uint8, in its pixels."""
         return self.model.detect([self._sample(image)])[0]
 
     def write(self, base: Path, image: Tensor) -> np.ndarray:
         """`<base>.json`, `<base>_detections.png` and, if asked for, `<base>_attention.png`; returns
         the drawing."""
-        found = self(image)
+        found = self.predict(image)
         write_detections(base.with_name(f"{base.name}.json"), found, self.classes)
         drawn = self._draw(image, found)
         write_png(base.with_name(f"{base.name}_detections.png"), drawn)
@@ -89,7 +88,7 @@ class Predictor:
 
     def draw(self, image: Tensor) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        return self._draw(image, self(image))
+        return self._draw(image, self.predict(image))
 
     def _draw(self, image: Tensor, found: Detections) -> np.ndarray:
         return draw_detections(to_array(image), found, self.classes, lowest=self.lowest)
@@ -102,7 +101,7 @@ class Predictor:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    add_arguments(parser, checkpoint="a run, or a file in it")
+    predicting.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument("--engine", default="auto", metavar="NAME", help=", ".join(ENGINES))
     parser.add_argument(
         "--score",
@@ -129,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             attention=args.attention,
         )
 
-    return predict(args, load)
+    return predicting.predict(args, load)
 
 
 def _files(path: Path) -> tuple[Path, Path]:

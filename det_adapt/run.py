@@ -11,17 +11,17 @@ from det_adapt import toy
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import dataset_root, paired_loader, source_dataset, test_augmentation
 from det_adapt.data.loaders import samples_in_order
+from det_adapt.engines import build_trainer, engine_defaults, load_detector
 from det_adapt.pictures import attention_pictures, detection_panels
 from det_adapt.scoring import evaluating, score
 from det_adapt.source_stage import resolve_weights
 from det_adapt.structures import Sample
-from det_adapt.training import build_training, load_detector
 from shared import distributed
-from shared.catalog import DetectionDataset
 from shared.config import changed, flatten
+from shared.data.own import resolve_detection
+from shared.data.records import DetectionDataset
 from shared.errors import UserError
 from shared.events import describe_environment
-from shared.own_data import resolve_detection
 from shared.run import run
 from shared.run.folder import check_same_run, settings_of
 
@@ -51,8 +51,9 @@ class Run(run.Run):
     ) -> None:
         super().__init__(cfg, baseline=baseline, compared=compared)
         self.engine = engine
+        self.defaults = engine_defaults(engine)
         self._trains = False
-        distributed.initialise(device_of(cfg))
+        distributed.init_process_group(device_of(cfg))
         if distributed.is_main():
             toy.ensure_data(cfg)
         distributed.barrier()
@@ -60,11 +61,12 @@ class Run(run.Run):
         origin = self.folder if resumed else Path(cfg.MODEL.WEIGHTS) if trained else None
         self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, origin))
         if resumed:
-            check_same_run(self.folder, settings_of(self.folder), flatten(self.cfg))
+            then = flatten(self.defaults) | settings_of(self.folder)
+            check_same_run(self.folder, then, flatten(self.cfg))
         self.test = _test_dataset(self.cfg)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
         resolved = changed(self.cfg, "MODEL.WEIGHTS", weights)
-        self.training = build_training(engine, resolved)
+        self.training = build_trainer(engine, resolved)
         self.device = self.training.device
         if trained:
             self.training.model = load_detector(engine, resolved)
@@ -104,14 +106,14 @@ class Run(run.Run):
 
     def check(self) -> None:
         """Loads the weights and a first pair of samples; UserError where training would stop."""
-        self.training.initialise()
+        self.training.load_weights()
         next(iter(paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))))
 
     def train(self) -> dict:
         # What training would stumble over, before anything is written.
         paired_loader(self.cfg, rank=distributed.rank(), world_size=distributed.world_size())
         if self.iteration == 0:
-            self.training.initialise()
+            self.training.load_weights()
         self._trains = True
         return super().train()
 

@@ -35,22 +35,22 @@ class SapLoss(nn.Module):
 
     def forward(self, source: Maps, target: Maps) -> tuple[Losses, dict[str, Tensor]]:
         """{"loss_sap": λ · (CE of the source + CE of the target)} and {"accuracy/domain": share of
-        images whose domain is told, the mean over domains}; a lower pyramid adds its own."""
+        images whose domain is recognized, mean over domains}; a lower pyramid adds its own."""
         loss, accuracy = _losses(
             self.upper,
             self.plan.upper,
             (source.features, source.logits),
             (target.features, target.logits),
         )
-        losses, told = {"loss_sap": loss}, {"accuracy/domain": accuracy}
+        losses, logs = {"loss_sap": loss}, {"accuracy/domain": accuracy}
         if self.lower is not None:
-            losses["loss_sap_lower"], told["accuracy/domain_lower"] = _losses(
+            losses["loss_sap_lower"], logs["accuracy/domain_lower"] = _losses(
                 self.lower,
                 self.plan.lower,
                 (source.lower, source.logits),
                 (target.lower, target.logits),
             )
-        return losses, told
+        return losses, logs
 
 
 def valid_areas(

@@ -19,7 +19,8 @@ from det_adapt.evaluation.coco import COCOEvaluation
 from det_adapt.evaluation.voc import VOCEvaluation
 from det_adapt.predictions import prediction_path, write_detections
 from shared import distributed
-from shared.catalog import CITYSCAPES_THINGS, DetectionDataset
+from shared.data.cityscapes import CITYSCAPES_THINGS
+from shared.data.records import DetectionDataset
 
 
 @contextmanager

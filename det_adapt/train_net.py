@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
@@ -15,11 +15,9 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
-from det_adapt.data.loaders import BatchPlan
-from det_adapt.engines import ENGINES, choose_engine
+from det_adapt.engines import ENGINES, choose_engine, engine_config, engine_defaults
 from det_adapt.run import Run
 from det_adapt.source_stage import resolve_weights, source_config
-from det_adapt.training import engine_config
 from shared import distributed
 from shared.config import CONFIGS, changed
 from shared.errors import MissingFileError, UserError
@@ -33,6 +31,7 @@ from shared.run.command import (
 )
 from shared.run.folder import check_new, checkpoint_of, comparable_baseline, is_finished
 from shared.run.launch import Machines, launch
+from shared.slots import share
 
 TOY_CONFIG = CONFIGS / "sapnet_toy.yaml"
 TOY_NOTICE = (
@@ -108,7 +107,7 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     logger.info("engine: %s", engine)
     if training and not begun:
         _ensure_source_stage(cfg, engine, args.overrides)
-    baseline = _baseline(cfg, args.baseline) if training or begun or args.baseline else None
+    baseline = _baseline(cfg, engine, args.baseline) if training or begun or args.baseline else None
     run_ = Run(cfg, engine, baseline=baseline, compared=args.compare, resumed=begun, trained=given)
     scores = run_.train() if training else run_.evaluate(describe=given)
     if distributed.is_main():
@@ -122,7 +121,7 @@ def _dry_run(cfg: CfgNode, engine: str, baseline: Path | None) -> int:
     if _makes_source_stage(cfg):
         logger.info("the run would first train its source-only stage, %s", cfg.MODEL.WEIGHTS)
         cfg = changed(cfg, "MODEL.WEIGHTS", "")
-    _baseline(cfg, baseline)
+    _baseline(cfg, engine, baseline)
     Run(cfg, engine).check()
     print("dry run: model, weights and data are in order; nothing was trained")
     return 0
@@ -159,15 +158,21 @@ def _usable(run: Path) -> bool:
     return checkpoint_of(run) is not None and is_finished(run)
 
 
-def _baseline(cfg: CfgNode, named: Path | None) -> Path | None:
+def _baseline(cfg: CfgNode, engine: str, named: Path | None) -> Path | None:
     """The run named, or the source stage; that is shorter by nature, so without a warning."""
     start = Path(cfg.MODEL.WEIGHTS) if cfg.SAP.ENABLED and cfg.MODEL.WEIGHTS else None
     trained_with = () if named is None else _TRAINED_WITH
-    return comparable_baseline(cfg, named=named, default=start, trained_with=trained_with)
+    return comparable_baseline(
+        cfg,
+        named=named,
+        default=start,
+        trained_with=trained_with,
+        defaults=engine_defaults(engine),
+    )
 
 
 def _check_processes(cfg: CfgNode, machines: Machines) -> None:
-    BatchPlan(cfg.SOLVER.IMS_PER_BATCH, 0, machines.world_size)
+    share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, machines.world_size)
     if cfg.MODEL.DEVICE != "cpu" and torch.cuda.device_count() < machines.processes:
         raise UserError(
             f"got --num-gpus {machines.processes}, this machine has {torch.cuda.device_count()}"

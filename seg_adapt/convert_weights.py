@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 from seg_adapt.models.build import ARCHITECTURES, build_segmentor
 from seg_adapt.models.layouts import Published
-from seg_adapt.models.weight_files import read_weights
-from seg_adapt.models.weights import conventions, fill
+from seg_adapt.models.weights import conventions, fill_segmentor, read_published
+from seg_adapt.options import AsppOptions, ModelOptions
 from shared import checkpoint
 
 
@@ -35,19 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
 
-    published = read_weights(args.input)
+    published = read_published(args.input)
     made_for = {"preprocessing": "torchvision", "layout": "torchvision"} | published.made_for
-    segmentor = build_segmentor(
+    bias = _has(published, "head.branches.0.bias")
+    bias = bias or not _has(published, "head.branches.0.weight")
+    options = ModelOptions(
         architecture=args.architecture,
-        num_classes=args.num_classes,
-        rates=args.rates,
-        aspp_bias=_has(published, "head.branches.0.bias")
-        or not _has(published, "head.branches.0.weight"),
+        aspp=AsppOptions(tuple(args.rates), bias),
         preprocessing=args.preprocessing or made_for["preprocessing"],
         layout=args.layout or made_for["layout"],
         last_shortcut=_has(published, "layer4.2.downsample.0.weight"),
     )
-    report = fill(segmentor, published, str(args.input))
+    segmentor = build_segmentor(options, args.num_classes)
+    report = fill_segmentor(segmentor, published, str(args.input))
     stored = {"segmentor": segmentor.state_dict(), "made_for": conventions(segmentor)}
     checkpoint.save(stored, args.output)
     print(f"{args.output}: {report}")

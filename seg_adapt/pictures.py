@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from seg_adapt.losses.association.cycles import Cycles
+from seg_adapt.losses.association import Cycles
 from shared.pictures import (
     BACKGROUND,
     FONT,

@@ -1,6 +1,6 @@
 """Predictions of a trained checkpoint for an image, a folder of images or a video.
 
-    python seg_adapt/predict.py --checkpoint runs/x/checkpoints/last.pt INPUT --output DIR
+    python seg_adapt/predict.py --checkpoint runs/x INPUT --output DIR
 
 writes for every image its class ids, their colours and an overlay. A file that cannot be read is
 named on stderr and left out; the exit code is then 2.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
@@ -21,22 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_adapt.engine.build import network_size
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
-from seg_adapt.evaluation.inference import Windows, predict_train_ids
+from seg_adapt.evaluation.inference import Windows, network_size, predict_train_ids
 from seg_adapt.methods.base import Method
+from shared import predicting
+from shared.data.images import write_png
+from shared.data.label_maps import LabelSpace, encode_colors
 from shared.errors import UserError
-from shared.images import write_png
-from shared.label_maps import LabelSpace, encode_colors
 from shared.pictures import overlay, to_array
-from shared.predicting import add_arguments, predict
 
 OVERLAY_ALPHA = 0.55
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(predicting.Predictor):
     """A method, its classes, the (height, width) at which it sees images, and through what."""
 
     drawing: ClassVar[str] = "overlay"
@@ -49,8 +48,13 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, device: torch.device, resize: tuple[int, int] | None
+        cls, path: Path, device: torch.device, resize: tuple[int, int] | None = None
     ) -> "Predictor":
+        """
+        Args:
+            path: a run's folder, or a checkpoint in it.
+            resize: (height, width) that the network sees; None: INPUT.TEST.RESIZE.
+        """
         method, space, cfg = load_method(path, device)
         return cls(
             method,
@@ -61,8 +65,8 @@ class Predictor:
             Windows.from_config(cfg),
         )
 
-    def __call__(self, image: Tensor) -> np.ndarray:
-        """image: (3, H, W) uint8; returns train ids (H, W) uint8."""
+    def predict(self, image: Tensor) -> np.ndarray:
+        """Train ids (H, W) uint8 of an image (3, H, W) uint8."""
         ids = predict_train_ids(
             self.method,
             image[None].to(self.device),
@@ -75,7 +79,7 @@ class Predictor:
 
     def draw(self, image: Tensor) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        return self._overlay(image, self(image))[0]
+        return self._overlay(image, self.predict(image))[0]
 
     def write(self, base: Path, image: Tensor) -> np.ndarray:
         """`<base>_labelIds.png` (or `_trainIds`), `_color.png`, `_overlay.png`; returns the last.
@@ -83,7 +87,7 @@ class Predictor:
         Args:
             image: (3, H, W) uint8.
         """
-        ids = self(image)
+        ids = self.predict(image)
         blended, colors = self._overlay(image, ids)
         if self.space.label_ids is None:
             write_png(base.with_name(f"{base.name}_trainIds.png"), ids)
@@ -100,7 +104,7 @@ class Predictor:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    add_arguments(parser, checkpoint="runs/…/checkpoints/last.pt")
+    predicting.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument(
         "--resize",
         type=int,
@@ -118,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--resize {args.resize[0]} {args.resize[1]}: expected positive pixels")
     resize = (args.resize[1], args.resize[0]) if args.resize else None
     device = torch.device(args.device)
-    return predict(args, lambda: Predictor.from_checkpoint(args.checkpoint, device, resize))
+    return predicting.predict(
+        args, lambda: Predictor.from_checkpoint(args.checkpoint, device, resize)
+    )
 
 
 if __name__ == "__main__":

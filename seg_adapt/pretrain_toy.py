@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 from seg_adapt.engine.pretrain import STEPS, pretrain, weights_path
-from shared.catalog import data_root
+from shared.data.folders import data_root
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,12 +1,32 @@
 """What flows between data, methods and engine. A target batch holds pseudo-labels at most."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
 Losses = dict[str, Tensor]
 """Name to weighted 0-dim loss; their sum is what a phase back-propagates."""
+
+Records = Mapping[str, Tensor | float]
+"""Name to what is logged beside losses, such as `accuracy/domain`: 0-dim, without a graph."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One backward pass of an iteration.
+
+    Args:
+        group: the optimizer group that receives the gradient.
+        target_logits: (N, C, h, w) of the target, with their graph: self-training adds the
+            pseudo-labels' cross-entropy to this phase, without another forward pass.
+    """
+
+    group: str
+    losses: Losses
+    target_logits: Tensor | None = None
+    records: Records = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,12 @@ class Geometry:
 
     def to(self, device: torch.device) -> "Geometry":
         return Geometry(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    @staticmethod
+    def whole(count: int, height: int, width: int) -> "Geometry":
+        """Of images that were neither resized nor cropped."""
+        ones = torch.ones(count)
+        return Geometry(0 * ones, 0 * ones, ones, ones, height * ones, width * ones)
 
     @staticmethod
     def stack(geometries: list["Geometry"]) -> "Geometry":

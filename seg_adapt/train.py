@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from street_adapt import run
+    from shared.cli import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 from fvcore.common.config import CfgNode
 
 from seg_adapt.config import defaults
-from seg_adapt.data.loaders import BatchPlan
+from seg_adapt.engine.build import batch_plan
 from seg_adapt.engine.run import Run
 from seg_adapt.methods import METHODS
 from shared import distributed
@@ -86,7 +86,7 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
         check_writable(folder, "--output")
     machines = machines_of(args)
     if machines.to_launch:
-        BatchPlan(cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, 0, machines.world_size)
+        batch_plan(cfg, 0, machines.world_size)
         if not args.dry_run:
             return launch([__file__, *map(str, argv)], machines)
     if toy and training and baseline is None and cfg.METHOD != BASELINE_METHOD:

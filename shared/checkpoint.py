@@ -35,7 +35,7 @@ def load(path: str | Path) -> Any:
         raise MissingFileError(f"no checkpoint '{path}' (looked in {path.absolute().parent})")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"cannot read '{path}' as a checkpoint ({reason[:120]}): it is damaged, or holds "

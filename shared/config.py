@@ -1,18 +1,16 @@
 """Experiment files: fvcore's CfgNode, `_BASE_`, `KEY VALUE` overrides, no unknown keys."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import fields
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
-
-Options = TypeVar("Options")
 
 _PACKAGE = Path(__file__).parent
 # The experiments: an installed package holds them, a checkout has them at its top.
@@ -38,12 +36,17 @@ def find_config(name_or_path: str | Path) -> Path:
 
 
 def load_config(
-    defaults: CfgNode, path: str | Path | None = None, overrides: Sequence[str] = ()
+    defaults: CfgNode,
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    hint: Callable[[str], str] = lambda key: "every key is explained where its default is declared",
 ) -> CfgNode:
     """A frozen copy of `defaults`, updated by a YAML file and then by `KEY VALUE` pairs.
 
     Args:
         path: or the name of an experiment; see `find_config`.
+        hint: ends the message about an unknown key.
 
     Raises:
         MissingFileError: `path` does not exist.
@@ -51,24 +54,49 @@ def load_config(
     """
     cfg = defaults.clone()
     if path is not None:
-        _merge_file(cfg, find_config(path))
+        path = find_config(path)
+        pairs = [item for pair in _read_with_base(path).items() for item in pair]
+        _merge_pairs(cfg, pairs, str(path), hint)
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got {' '.join(overrides)!r}")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        _merge_pairs(cfg, [key, value], "the command line")
+        _merge_pairs(cfg, [key, value], "the command line", hint)
     cfg.freeze()
     return cfg
 
 
-def flatten(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
+def flatten(cfg: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """`{"SOLVER.MODEL.LR": 2.5e-4, …}`, in declaration order."""
     flat: dict[str, object] = {}
     for key, value in cfg.items():
-        if isinstance(value, CfgNode):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def nested(flat: Mapping[str, object]) -> dict[str, object]:
+    """The inverse of `flatten`, in plain dictionaries."""
+    tree: dict = {}
+    for key, value in flat.items():
+        *nodes, name = key.split(".")
+        branch = tree
+        for node in nodes:
+            branch = branch.setdefault(node, {})
+        branch[name] = value
+    return tree
+
+
+def differences(cfg: CfgNode, defaults: CfgNode) -> dict[str, object]:
+    """Keys in which `cfg` differs from `defaults`, which has the same keys, and `plain` values."""
+    before = flatten(defaults)
+    return {k: plain(v) for k, v in flatten(cfg).items() if plain(v) != plain(before[k])}
+
+
+def plain(value: object) -> object:
+    """A value with lists for tuples, at any depth: YAML has no tuples."""
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
@@ -80,39 +108,90 @@ def changed(cfg: CfgNode, key: str, value: object) -> CfgNode:
     return cfg
 
 
-def options_from(kind: type[Options], node: CfgNode) -> Options:
-    """The dataclass `kind`, every field from the key of its name in upper case; lists as tuples."""
-    values = {field.name: node[field.name.upper()] for field in fields(kind)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+def read_mapping(path: Path) -> dict[Any, Any]:
+    """The keys and values of a YAML or JSON file; every fault is one line that names the file.
 
-
-def _merge_file(cfg: CfgNode, path: Path) -> None:
+    Raises:
+        MissingFileError: no such file.
+        UserError: not readable, no mapping, or one key twice.
+    """
+    kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
     try:
-        loaded = CfgNode.load_yaml_with_base(str(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    except FileNotFoundError as error:
-        raise MissingFileError(f"_BASE_ of {path} not found: {error.filename}") from error
-    except RecursionError as error:
-        raise UserError(f"_BASE_ of {path} leads back to itself") from error
-    except (TypeError, AttributeError, AssertionError, UnicodeDecodeError) as error:
-        # fvcore's own reader: an empty file or a list, a _BASE_ that is no file name, no text.
-        raise UserError(
-            f"{path} (or its _BASE_) is not a YAML file of `KEY: value` lines: {error}"
-        ) from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} holds a {type(loaded).__name__}, expected `KEY: value` lines")
-    pairs = [item for pair in flatten(CfgNode(loaded)).items() for item in pair]
-    _merge_pairs(cfg, pairs, str(path))
+        text = path.read_text(encoding="utf-8")
+        if kind == "JSON":
+            document = json.loads(text, object_pairs_hook=_unique_pairs)
+        else:
+            document = yaml.load(text, _UniqueKeyLoader)  # a SafeLoader
+    except FileNotFoundError:
+        raise MissingFileError(f"no file {path} (looked in {path.absolute().parent})") from None
+    except _RepeatedKeyError as error:
+        raise UserError(f"{path}: key {error.args[0]!r} stands there twice; remove one") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not valid {kind}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if not isinstance(document, dict):
+        content = "nothing" if document is None else f"a {type(document).__name__}"
+        raise UserError(f"{path} holds {content}, expected 'key: value' lines")
+    return document
 
 
-def _merge_pairs(cfg: CfgNode, pairs: Sequence[object], where: str) -> None:
+class _RepeatedKeyError(Exception):
+    """PyYAML and json would keep the last of equal keys without a word."""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        # Merge keys (<<) may be overridden, and the parent flattens them.
+        _refuse_repeated(
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        )
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_repeated(keys: Iterable[object]) -> None:
+    seen = set()
+    for key in keys:
+        if isinstance(key, Hashable):
+            if key in seen:
+                raise _RepeatedKeyError(key)
+            seen.add(key)
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        _refuse_repeated(key for key, _ in pairs)
+    return entry
+
+
+def _read_with_base(path: Path, children: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Every `KEY.WITH.DOTS` of a file, over those of the file or files that `_BASE_` names."""
+    if path.resolve() in children:
+        raise UserError(f"_BASE_ of {children[-1]} leads back to itself")
+    document = read_mapping(path)
+    named = document.pop("_BASE_", [])
+    merged: dict[str, object] = {}
+    for name in named if isinstance(named, list) else [named]:
+        if not isinstance(name, str):
+            raise UserError(f"_BASE_ of {path} is {name!r}, expected the name of a file")
+        base = path.parent / Path(name).expanduser()
+        if not base.is_file():
+            raise MissingFileError(f"_BASE_ of {path} not found: {base}")
+        merged |= _read_with_base(base, (*children, path.resolve()))
+    return merged | flatten(document)
+
+
+def _merge_pairs(
+    cfg: CfgNode, pairs: Sequence[object], where: str, hint: Callable[[str], str]
+) -> None:
     known = flatten(cfg)
     for key in pairs[::2]:
         if key not in known:
             raise UserError(
-                f"unknown key '{key}' in {where}: {nearest(str(key), known)}"
-                "every key is explained where its default is declared"
+                f"unknown key '{key}' in {where}: {nearest(str(key), known)}{hint(key)}"
             )
     merged: list[object] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):

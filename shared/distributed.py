@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def initialise(device: torch.device) -> None:
+def init_process_group(device: torch.device) -> None:
     """Joins the process group of `torchrun`, where there is one.
 
     Gradients travel by NCCL on GPUs, one GPU per process; counts and logs, which live on the CPU,

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -13,23 +14,63 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shared.cli import EXIT_USER_ERROR
+from shared.data.media import Video, find_images, is_video, read_picture, writing_video
 from shared.errors import MissingFileError, UserError
 from shared.files import check_writable
-from shared.media import Video, find_images, is_video, read_picture, writing_video
 
 
-class Predictor(Protocol):
-    """What `predict` runs on images (3, H, W) uint8."""
+class Predictor(ABC):
+    """A trained model of either half, ready to predict.
 
-    drawing: str  # what a drawing is called in a video's name
+    Called with an image – a file, an array (H, W, 3) uint8 RGB or a tensor (3, H, W) uint8 – it
+    returns what the half predicts, at the image's own size.
+    """
 
+    drawing: ClassVar[str]  # what a drawing is called in a video's name
+
+    def __call__(self, image: str | Path | np.ndarray | Tensor) -> Any:
+        return self.predict(as_image(image))
+
+    @abstractmethod
+    def predict(self, image: Tensor) -> Any:
+        """The prediction of an image (3, H, W) uint8."""
+
+    @abstractmethod
     def draw(self, image: Tensor) -> np.ndarray:
         """The predictions drawn into the image, (H, W, 3) uint8 RGB."""
-        ...
 
+    @abstractmethod
     def write(self, base: Path, image: Tensor) -> np.ndarray:
         """Writes all predictions as `<base>_….<ending>`; returns the drawing."""
-        ...
+
+    def folder(self, source: str | Path, output: str | Path) -> int:
+        """Predicts an image, or the images of a folder and its subfolders, into a folder.
+
+        A file that cannot be read is named on stderr and left out.
+
+        Returns:
+            how many were predicted.
+        """
+        files = find_images(Path(source), Path(output))
+        return len(files) - _predict_images(self, files, Path(output))
+
+
+def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:
+    """(3, H, W) uint8 RGB of a file, an array (H, W, 3) or such a tensor.
+
+    Raises:
+        UserError: of another shape or type, or a file that cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_picture(Path(image))
+    if isinstance(image, np.ndarray) and image.ndim == 3:
+        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+        shape = tuple(getattr(image, "shape", ()))
+        raise UserError(f"got an image of shape {shape}, expected (H, W, 3) or a (3, H, W) tensor")
+    if image.dtype != torch.uint8:
+        raise UserError(f"got an image of {image.dtype}, expected uint8 RGB, 0 to 255")
+    return image
 
 
 def add_arguments(parser: argparse.ArgumentParser, checkpoint: str) -> None:

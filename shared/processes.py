@@ -4,13 +4,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from shared.errors import UserError
 
@@ -19,7 +19,6 @@ Result = TypeVar("Result")
 
 # A process takes as long to start as some twenty frames take to render, or fifty to decode.
 JOBS_PER_WORKER = 50
-_CHUNK = 4
 
 
 def worker_count(workers: int, jobs: int) -> int:
@@ -43,24 +42,74 @@ def in_processes(
         workers: as in `worker_count`; 1 works in this process.
     """
     workers = worker_count(workers, len(jobs))
-    if workers == 1:
-        yield from map(function, jobs)
-        return
     # Forking a process that runs PyTorch's threads can deadlock.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    return prefetch(function, jobs, workers if workers > 1 else 0, start_method="spawn")
+
+
+def prefetch(
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    workers: int,
+    start_method: str | None = None,
+) -> Iterator[Result]:
+    """`function(job)` for every job, in their order, computed ahead of their use.
+
+    A UserError in a worker is raised here as it is, without the worker's traceback.
+
+    Args:
+        workers: processes; 0 computes each result in this one when it is asked for.
+        start_method: of the processes, as in `multiprocessing`; None: what is usual here.
+    """
+    if workers == 0:
+        return map(function, jobs)
+    loader = DataLoader(
+        _Results(function),
+        batch_size=None,
+        sampler=jobs,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        multiprocessing_context=start_method,
+        worker_init_fn=_start_worker,
+        # Without a generator of its own, it would draw from the network's.
+        generator=torch.Generator(),
+    )
+    with _interrupts_held_off(), one_cv2_thread():
+        results = iter(loader)
+    return _raising(results)
+
+
+class _Results(Dataset):
+    def __init__(self, function: Callable[[Job], Result]) -> None:
+        self.function = function
+
+    def __getitem__(self, job: Job) -> Result | UserError:
+        try:
+            return self.function(job)
+        except UserError as error:
+            # Raised in a worker, it would become a page of traceback.
+            return error
+
+
+def _raising(results: Iterator[Result | UserError]) -> Iterator[Result]:
     try:
-        with _interrupts_held_off():
-            results = pool.map(function, jobs, chunksize=_CHUNK)
-        yield from results
-    except BrokenProcessPool as error:
+        for result in results:
+            if isinstance(result, UserError):
+                raise result
+            yield result
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
         raise UserError(
             "a worker process ended too early; it may lack memory, or the calling script its "
-            "`if __name__ == '__main__':`; use fewer workers (1 needs no process); "
-            "what is finished stays"
+            "`if __name__ == '__main__':`; use fewer workers or none; what is finished stays"
         ) from error
     finally:
-        # Interrupted, the pool finishes what the workers have begun and forgets the rest.
-        pool.shutdown(cancel_futures=True)
+        # Ends the workers at once; a traceback would keep them for as long as it is kept.
+        del results
+
+
+def _unchanged(result: Result) -> Result:
+    return result
 
 
 @contextmanager
@@ -76,7 +125,18 @@ def _interrupts_held_off() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _start_worker() -> None:
+@contextmanager
+def one_cv2_thread() -> Iterator[None]:
+    """OpenCV's pool of threads is gone within: a process forked with one would wait for it."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _start_worker(number: int) -> None:
     cv2.setNumThreads(1)
     # Where the start was no main thread's, this was not inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

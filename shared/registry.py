@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1)
     originals = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), originals, n=1)
     return f"did you mean '{originals[close[0]]}'? " if close else ""
 
 
@@ -51,6 +51,3 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
-
-    def __len__(self) -> int:
-        return len(self._entries)

@@ -14,10 +14,12 @@ from PIL import Image
 
 from det_adapt.config import INSTALL_DETECTRON2
 from seg_adapt.engine.pretrain import pretrain, weights_path
+from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
-from shared.catalog import DetectionRecord
+from seg_adapt.options import LayerRates, ModelOptions
+from seg_adapt.structures import Geometry, Phase, SourceBatch, TargetBatch
+from shared.data.records import DetectionRecord
 from shared.toy.layouts import LAYOUTS, make_toy
 
 TOY_SIZE = (64, 128)
@@ -96,16 +98,25 @@ def all_toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def tiny_segmentor(num_classes: int = 5, **arguments) -> Segmentor:
+def network(architecture: str, num_classes: int = 5, **options) -> Segmentor:
+    """A segmentor all of which is trained, BatchNorm included."""
+    options = {"bn": "train", "bn_affine": True, "align_corners": False} | options
+    return build_segmentor(ModelOptions(architecture=architecture, **options), num_classes)
+
+
+def tiny_segmentor(num_classes: int = 5, **options) -> Segmentor:
     """A ResNet-18 of an eighth of the width; the same weights at every call."""
     torch.manual_seed(0)
-    arguments = {"architecture": "resnet18", "width": 0.125, "bn": "frozen"} | arguments
-    return build_segmentor(num_classes=num_classes, **arguments)
+    options = {"architecture": "resnet18", "width": 0.125, "bn": "frozen"} | options
+    return network(num_classes=num_classes, **options)
 
 
-def whole_image_geometry(count: int, height: int, width: int) -> Geometry:
-    ones = torch.ones(count)
-    return Geometry(0 * ones, 0 * ones, ones, ones, height * ones, width * ones)
+def backward(method: Method, phase: Phase) -> None:
+    """Back-propagates a phase into its own group alone, as the engine does."""
+    groups = method.groups(LayerRates())[phase.group]
+    total = sum(phase.losses.values())
+    if total.requires_grad:
+        total.backward(inputs=[p for group in groups for p in group["params"]])
 
 
 def random_batches(
@@ -119,7 +130,7 @@ def random_batches(
 
     labels = torch.randint(0, num_classes, (count, *size), generator=generator)
     labels[:, :3] = 255
-    geometry = whole_image_geometry(count, *size)
+    geometry = Geometry.whole(count, *size)
     names = tuple(str(i) for i in range(count))
     return SourceBatch(images(), labels, geometry, names), TargetBatch(images(), geometry, names)
 
@@ -133,7 +144,7 @@ def toy_weights(toy_root: Path) -> float:
     return width
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(toy_root: Path, toy_weights: float) -> list[str]:
     """Overrides that make a run on the toy root a matter of a second."""
     return [

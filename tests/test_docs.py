@@ -10,21 +10,20 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt.config import defaults as detection_defaults
-from det_adapt.engines.torchvision.trainer import SapRCNN
-from det_adapt.training import engine_config
+from det_adapt.engines import engine_config
+from det_adapt.torchvision_engine import SapRCNN
 from seg_adapt.config import check, defaults
-from seg_adapt.engine import build as build_module
 from seg_adapt.engine.build import (
-    method_from_config,
-    segmentor_from_config,
+    build_method,
     transform_from_config,
 )
 from seg_adapt.engine.stages import plan_stages
 from seg_adapt.evaluation.inference import Windows
-from shared.catalog import SEGMENTATION
+from seg_adapt.options import LayerRates
 from shared.config import load_config
+from shared.data.catalog import SEGMENTATION
+from shared.data.label_maps import label_space
 from shared.domain_losses import Domain
-from shared.label_maps import label_space
 
 REPOSITORY = Path(__file__).parents[1]
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()
@@ -91,11 +90,10 @@ def build(cfg):
         assert cfg.DATASETS[key] in SEGMENTATION or (key == "TEST" and not cfg.DATASETS.TEST)
     for domain in Domain:
         transform_from_config(cfg, domain)
-    build_module.network_size(cfg, "TEST")
     Windows.from_config(cfg)
     # Full networks, without their memory.
     with torch.device("meta"):
-        return method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
+        return build_method(cfg, space.num_classes)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -103,7 +101,7 @@ def test_every_experiment_builds_and_says_what_it_is(path):
     assert path.read_text().startswith("# ")
     cfg = load_config(defaults(), path)
     method = build(cfg)
-    assert {name.upper() for name in method.groups()} <= set(cfg.SOLVER)
+    assert {name.upper() for name in method.groups(LayerRates())} <= set(cfg.SOLVER)
     assert plan_stages(cfg, method)
 
 
@@ -123,7 +121,7 @@ def test_every_ablation_builds(config, overrides):
         build(load_config(defaults(), path, overrides))
         return
     with torch.device("meta"):
-        SapRCNN.from_config(engine_config("torchvision", path, overrides))
+        SapRCNN(engine_config("torchvision", path, overrides))
 
 
 def test_the_ablations_were_found():

@@ -1,17 +1,20 @@
 """Data sets and loaders of a run, from its config."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
 from det_adapt.config import seed
-from det_adapt.data.loaders import BatchPlan, PairedLoader, SlotDataset
+from det_adapt.data.loaders import SlotDataset
 from det_adapt.data.samples import Augmentation
-from shared.catalog import DetectionDataset, data_root
+from det_adapt.structures import Sample
+from shared.data.folders import data_root
+from shared.data.own import resolve_detection
+from shared.data.records import DetectionDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.own_data import resolve_detection
+from shared.slots import BatchPlan, PairedLoader, share
 
 
 def train_augmentation(cfg: CfgNode) -> Augmentation:
@@ -46,8 +49,11 @@ def target_dataset(cfg: CfgNode) -> DetectionDataset:
 
 def paired_loader(
     cfg: CfgNode, *, start: int = 0, rank: int = 0, world_size: int = 1
-) -> PairedLoader:
-    """The run's pairs from iteration `start` on; without SAP.ENABLED, the source alone."""
+) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
+    """This process's (source, target) samples of every iteration from `start` on.
+
+    Without SAP.ENABLED there is no target.
+    """
     augmentation = train_augmentation(cfg)
     source = SlotDataset(
         source_dataset(cfg),
@@ -63,10 +69,12 @@ def paired_loader(
         target = SlotDataset(
             target_dataset(cfg), augmentation, domain=Domain.TARGET, seed=seed(cfg)
         )
-    plan = BatchPlan(cfg.SOLVER.IMS_PER_BATCH, rank, world_size)
+    images = share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, world_size)
+    plan = BatchPlan(images, rank=rank, world_size=world_size)
     workers = cfg.DATALOADER.NUM_WORKERS
     stop = cfg.SOLVER.MAX_ITER
-    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
+    loader = PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
+    return ((source, target) for [(_, source, target)] in loader)
 
 
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> DetectionDataset:
@@ -90,7 +98,7 @@ def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> 
     if not records:
         raise UserError(f"{key}: {name} has no images")
     official = first.official_root if len(parts) == 1 else None
-    return DetectionDataset(name, records, first.classes, first.split, official)
+    return DetectionDataset(name, records, first.classes, official)
 
 
 def _check_classes(cfg: CfgNode, classes: Sequence[str]) -> None:

@@ -11,9 +11,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from det_adapt.structures import Sample
-from shared.catalog import Annotation, DetectionRecord, read_instance_ids
+from shared.data.cityscapes import read_instance_ids
+from shared.data.images import read_image
+from shared.data.records import Annotation, DetectionRecord
 from shared.errors import UserError
-from shared.images import read_image
 from shared.registry import nearest
 
 SMALLEST_SIDE = 1e-5  # pixels; Detectron2 calls a smaller box empty

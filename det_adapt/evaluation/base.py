@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from det_adapt.structures import Detections
-from shared.catalog import DetectionDataset, DetectionRecord
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.errors import UserError
 
 Kept = TypeVar("Kept")

@@ -16,12 +16,13 @@ import numpy as np
 
 from det_adapt.evaluation.base import Evaluation
 from det_adapt.structures import Detections
-from shared.catalog import CITYSCAPES_THINGS, DetectionDataset, DetectionRecord
 from shared.cityscapes_scripts import load_script, running_script
+from shared.data.cityscapes import CITYSCAPES_THINGS
+from shared.data.images import write_png
+from shared.data.label_maps import ID_TABLES
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.images import write_png
-from shared.label_maps import ID_TABLES
 from shared.processes import in_processes
 
 RESULT = "resultInstanceLevelSemanticLabeling.json"

@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 from det_adapt.evaluation.base import Evaluation, mean_or_none
 from det_adapt.structures import Detections
-from shared.catalog import DetectionDataset, DetectionRecord, read_instance_ids
+from shared.data.cityscapes import read_instance_ids
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.errors import UserError
 
 _KINDS = {"box": "bbox", "mask": "segm"}

@@ -12,7 +12,7 @@ import numpy as np
 
 from det_adapt.evaluation.base import Evaluation, mean_or_none
 from det_adapt.structures import Detections
-from shared.catalog import DetectionDataset, DetectionRecord
+from shared.data.records import DetectionDataset, DetectionRecord
 from shared.errors import UserError
 
 METRICS = ("area", "11-point")

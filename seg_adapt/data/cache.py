@@ -11,8 +11,8 @@ import torchvision
 from torch import Tensor
 
 from seg_adapt.data.transforms import resize_image, resize_labels
+from shared.data.images import read_image, read_labels, write_png
 from shared.errors import MissingFileError, UserError
-from shared.images import read_image, read_labels, write_png
 
 VERSION = 1
 
@@ -53,7 +53,7 @@ class ResizedFiles:
         )
 
     def labels(self, path: Path, encoding: str) -> Tensor:
-        """Raw class ids (height, width) uint8; `encoding` as in `shared.images.read_labels`."""
+        """Raw class ids (height, width) uint8; `encoding` as for `read_labels`."""
         return self._through(
             path,
             encoding,

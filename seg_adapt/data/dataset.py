@@ -1,27 +1,23 @@
-"""Samples by slot: everything random about a sample follows from (seed, domain, slot) alone.
-
-A slot is a running number over the whole training: slot = iteration · images per iteration + place.
-Resuming, another number of workers or of processes thus need no generator state.
-"""
+"""Segmentation samples: an image with its labels, transformed and put into batches."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from seg_adapt.data.cache import ResizedFiles
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
-from shared.catalog import SegmentationDataset, SegmentationRecord
+from shared.data.images import image_size, read_image, read_labels, remap
+from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
-from shared.images import image_size, read_image, read_labels, remap
-from shared.label_maps import LabelSpace, lookup_table
+from shared.slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +63,11 @@ def pseudo_label_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
 
 
-class SlotDataset(Dataset):
-    """Endless: slot s is place s mod n of the permutation of epoch s div n.
+class SlotDataset(Slots):
+    """The samples of one domain.
 
     Args:
-        dataset: what to read.
-        space: label space of the source; None reads no label, and no record keeps its path.
-        seed: of the run; source and target draw from separate streams.
+        space: label space of the source; None for a target.
         cache: folder of resized copies; None resizes every time. The samples are the same. Not
             used with random scales, which start from the whole image.
         pseudo_labels: folder of a target's labels by `pseudo_label_path`, of any size; None: the
@@ -91,27 +85,13 @@ class SlotDataset(Dataset):
         cache: Path | None = None,
         pseudo_labels: Path | None = None,
     ) -> None:
-        if not dataset.records:
-            raise UserError(f"dataset '{dataset.name}' has no images")
+        super().__init__(dataset, domain=domain, seed=seed, labels=["label"])
         if domain is Domain.SOURCE and space is None:
             raise ValueError("a source dataset needs a label space")
         if domain is Domain.SOURCE and pseudo_labels is not None:
             raise ValueError("a source dataset has labels of its own")
-        self.records = tuple(
-            record if domain is Domain.SOURCE else replace(record, label=None)
-            for record in dataset.records
-        )
-        unlabelled = [record.name for record in self.records if record.label is None]
-        if domain is Domain.SOURCE and unlabelled:
-            raise UserError(
-                f"source dataset '{dataset.name}' has no label for {unlabelled[0]}"
-                f" ({len(unlabelled)} of {len(self.records)} images)"
-            )
-        self.dataset = replace(dataset, records=self.records)
         self.table = lookup_table(dataset.id_table, space) if domain is Domain.SOURCE else None
         self.transform = transform
-        self.domain = domain
-        self.seed = seed
         self.pseudo_labels = pseudo_labels
         self.resized = None
         if cache is not None and transform.resize and transform.scales == (1.0, 1.0):
@@ -121,15 +101,6 @@ class SlotDataset(Dataset):
                 "data set '%s' does not use DATASETS.CACHE: that takes a RESIZE and SCALES of 1",
                 dataset.name,
             )
-
-    def record(self, slot: int) -> SegmentationRecord:
-        epoch, place = divmod(slot, len(self.records))
-        order = np.random.default_rng([self.seed, self.domain, 0, epoch])
-        return self.records[order.permutation(len(self.records))[place]]
-
-    def generator(self, slot: int) -> np.random.Generator:
-        """Of the random choices of a sample's transform."""
-        return np.random.default_rng([self.seed, self.domain, 1, slot])
 
     def load(self, slot: int) -> Sample:
         record = self.record(slot)
@@ -166,49 +137,22 @@ class SlotDataset(Dataset):
                 "with --output"
             ) from None
 
-    def __getitem__(self, slot: int) -> Sample | UserError:
-        # Returned, not raised: a worker process would wrap it into a page of traceback.
-        try:
-            return self.load(slot)
-        except UserError as error:
-            return error
+    def batch(self, slots: Sequence[int]) -> SourceBatch | TargetBatch:
+        return collate(super().batch(slots))
 
-    def __len__(self) -> int:
-        return len(self.records)
-
-
-class SlotLabels(Dataset):
-    """The labels (H, W) uint8 of a source's samples, one epoch, without reading its images."""
-
-    def __init__(self, source: SlotDataset) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def load(self, slot: int) -> np.ndarray:
-        source = self.source
-        record = source.record(slot)
-        labels = remap(read_labels(record.label, source.dataset.encoding), source.table)
+    def labels(self, slot: int) -> np.ndarray:
+        """The labels (H, W) uint8 of a source's sample, without reading its image."""
+        record = self.record(slot)
+        labels = remap(read_labels(record.label, self.dataset.encoding), self.table)
         blank = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, *labels.shape)
-        return source.transform(blank, labels, source.generator(slot))[1].numpy()
-
-    def __getitem__(self, slot: int) -> np.ndarray | UserError:
-        # Returned, not raised: a worker process would wrap it into a page of traceback.
-        try:
-            return self.load(slot)
-        except UserError as error:
-            return error
+        return self.transform(blank, labels, self.generator(slot))[1].numpy()
 
 
-def collate(samples: Sequence[Sample | UserError]) -> SourceBatch | TargetBatch | UserError:
-    """One batch; the first error of its samples where there is one."""
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
+def collate(samples: Sequence[Sample]) -> SourceBatch | TargetBatch:
+    """One batch of samples of one size."""
     sizes = {tuple(sample.image.shape[-2:]) for sample in samples}
     if len(sizes) > 1:
-        return UserError(
+        raise UserError(
             f"images of {len(sizes)} sizes in one batch: set INPUT.CROP or INPUT.<DOMAIN>.RESIZE"
         )
     images = torch.stack([sample.image for sample in samples])

@@ -10,8 +10,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from seg_adapt.structures import Geometry
+from shared.data.label_maps import IGNORE
 from shared.errors import UserError
-from shared.label_maps import IGNORE
 
 
 def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:

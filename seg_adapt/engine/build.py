@@ -6,20 +6,22 @@ import torch
 from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset
-from seg_adapt.data.loaders import BatchPlan, PairedLoader
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
-from seg_adapt.evaluation.inference import Windows
+from seg_adapt.evaluation.inference import Windows, network_size
 from seg_adapt.methods import METHODS
 from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
-from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.options import ModelOptions
 from shared import distributed
-from shared.catalog import SegmentationDataset, data_root
+from shared.data.folders import data_root
+from shared.data.label_maps import LabelSpace
+from shared.data.own import resolve_segmentation
+from shared.data.records import SegmentationDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
-from shared.label_maps import LabelSpace
-from shared.own_data import resolve_segmentation
+from shared.slots import BatchPlan, PairedLoader, share
+from shared.toy.layouts import ensure
 
 
 def dataset_root(cfg: CfgNode) -> Path:
@@ -27,59 +29,36 @@ def dataset_root(cfg: CfgNode) -> Path:
 
 
 def device_of(cfg: CfgNode) -> torch.device:
-    """Raises UserError for a device that is neither `cpu` nor a GPU that is there."""
-    if cfg.MODEL.DEVICE not in ("cpu", "cuda"):
-        raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cpu or cuda")
+    """Of MODEL.DEVICE; UserError for a GPU that is not there."""
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE is cuda, but torch sees no GPU: use MODEL.DEVICE cpu")
     return torch.device(cfg.MODEL.DEVICE)
 
 
-def segmentor_from_config(cfg: CfgNode, num_classes: int) -> Segmentor:
-    """The untrained network; `seg_adapt.models.weights.initialise` loads its weights."""
-    model = cfg.MODEL
-    return build_segmentor(
-        architecture=model.ARCHITECTURE,
-        num_classes=num_classes,
-        width=model.WIDTH,
-        layout=model.LAYOUT,
-        rates=tuple(model.ASPP.RATES),
-        aspp_bias=model.ASPP.BIAS,
-        bn=model.BN,
-        bn_affine=model.BN_AFFINE,
-        preprocessing=model.PREPROCESSING,
-        align_corners=model.ALIGN_CORNERS,
-        freeze_stages=model.FREEZE_STAGES,
-        last_shortcut=model.LAST_SHORTCUT,
-        frontend_padding=model.FRONTEND.PADDING,
-    )
+def ensure_toys(cfg: CfgNode, root: Path) -> None:
+    """Makes the toy data sets that the config names and that are not there."""
+    names = [cfg.DATASETS[key] for key in ("TRAIN", "TARGET", "TEST")]
+    ensure(names, root, count=cfg.DATASETS.TOY_COUNT, val_count=cfg.DATASETS.TOY_VAL_COUNT)
 
 
-def method_from_config(cfg: CfgNode, segmentor: Segmentor) -> Method:
-    if cfg.LOSS.RESOLUTION not in ("input", "output"):
-        raise UserError(f"LOSS.RESOLUTION is '{cfg.LOSS.RESOLUTION}', expected input or output")
+def build_method(cfg: CfgNode, num_classes: int) -> Method:
+    """Untrained: `seg_adapt.models.weights.load_pretrained` loads the network's weights.
+
+    The network draws first: every method of one seed starts from the same head.
+    """
+    segmentor = build_segmentor(ModelOptions.from_config(cfg), num_classes)
     return METHODS.get(cfg.METHOD).from_config(cfg, segmentor)
 
 
 def transform_from_config(cfg: CfgNode, domain: Domain) -> JointTransform:
     node = cfg.INPUT[domain.name]
     return JointTransform(
-        resize=_size(node.RESIZE, f"INPUT.{domain.name}.RESIZE"),
+        resize=tuple(node.RESIZE) or None,
         scales=tuple(node.SCALES),
-        crop=_size(cfg.INPUT.CROP, "INPUT.CROP"),
+        crop=tuple(cfg.INPUT.CROP) or None,
         flip=cfg.INPUT.FLIP,
         interpolation=cfg.INPUT.INTERPOLATION,
     )
-
-
-def network_size(cfg: CfgNode, part: str) -> tuple[int, int] | None:
-    """(height, width) that images are brought to whole; None keeps their own.
-
-    Args:
-        part: TEST, or TARGET for pseudo-labels.
-    """
-    size = _size(cfg.INPUT[part].RESIZE, f"INPUT.{part}.RESIZE")
-    return size and (size[1], size[0])
 
 
 def source_records(cfg: CfgNode, space: LabelSpace) -> SegmentationDataset:
@@ -159,28 +138,19 @@ def _slot_dataset(
     )
 
 
+def batch_plan(cfg: CfgNode, rank: int, world_size: int) -> BatchPlan:
+    """UserError where the micro-batches cannot be divided among the processes."""
+    return BatchPlan(
+        share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        share("SOLVER.ACCUMULATE", cfg.SOLVER.ACCUMULATE, world_size),
+        rank,
+        world_size,
+    )
+
+
 def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
-    plan = BatchPlan(
-        cfg.SOLVER.IMS_PER_BATCH,
-        cfg.SOLVER.ACCUMULATE,
-        distributed.rank(),
-        distributed.world_size(),
-    )
-    return PairedLoader(
-        source,
-        target,
-        plan,
-        start=start,
-        stop=stop,
-        workers=cfg.DATALOADER.NUM_WORKERS,
-    )
-
-
-def _size(value: list, key: str) -> tuple[int, int] | None:
-    if not value:
-        return None
-    if len(value) != 2 or min(value) < 1:
-        raise UserError(f"{key} must be [width, height] or [], got {list(value)}")
-    return value[0], value[1]
+    plan = batch_plan(cfg, distributed.rank(), distributed.world_size())
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)

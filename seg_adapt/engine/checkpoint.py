@@ -7,16 +7,16 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.config import defaults
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import conventions
 from shared import checkpoint
 from shared.config import flatten
+from shared.data.label_maps import LABEL_SPACES, LabelSpace, label_space
+from shared.data.own import resolve_label_space
 from shared.errors import UserError
 from shared.events import git_revision
-from shared.label_maps import LABEL_SPACES, LabelSpace, label_space
-from shared.own_data import resolve_label_space
 from shared.run.folder import check_same_run, checkpoint_at
 
 FORMAT = 1
@@ -83,7 +83,7 @@ def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, C
     state = _load(checkpoint_at(path))
     cfg = _config(state)
     space = _stored_space(state, cfg)
-    method = method_from_config(cfg, segmentor_from_config(cfg, space.num_classes))
+    method = build_method(cfg, space.num_classes)
     method.load_state_dict(state["method"])
     return method.to(device).eval(), space, cfg
 

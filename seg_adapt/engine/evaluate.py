@@ -1,21 +1,22 @@
-"""Scoring a method on labelled test images, at their own size."""
+"""Scores of a method on labelled test images, at their own size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from seg_adapt.data.dataset import read_pair
-from seg_adapt.evaluation.cityscapes import write_prediction
+from seg_adapt.evaluation.cityscapes import run_official, write_prediction
 from seg_adapt.evaluation.confusion import ConfusionMatrix
-from seg_adapt.evaluation.inference import Windows, predict_train_ids
+from seg_adapt.evaluation.inference import Windows, network_size, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import distributed
-from shared.catalog import SegmentationDataset
-from shared.images import write_png
-from shared.label_maps import LabelSpace, lookup_table
+from shared.data.images import write_png
+from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.records import SegmentationDataset
 
 
 @contextmanager
@@ -82,3 +83,49 @@ def evaluate(
 
 def prediction_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
+
+
+def score(
+    cfg: CfgNode,
+    method: Method,
+    test: SegmentationDataset,
+    space: LabelSpace,
+    predictions: Path,
+    device: torch.device,
+    windows: Windows | None = None,
+) -> dict:
+    """Our count in percent; see `evaluate`."""
+    matrix = evaluate(
+        method,
+        test,
+        space,
+        resize=network_size(cfg, "TEST"),
+        interpolation=cfg.INPUT.INTERPOLATION,
+        windows=windows,
+        device=device,
+        predictions=predictions,
+    )
+    return _percent(matrix.scores(space))
+
+
+def score_officially(
+    test: SegmentationDataset, space: LabelSpace, predictions: Path, output: Path
+) -> dict | None:
+    """What Cityscapes' own script says, in percent; None where the data is not laid out so.
+
+    Args:
+        output: folder for the script's own files.
+    """
+    if not (test.official_root and space.label_ids):
+        return None
+    return _percent(run_official(test.official_root, predictions, output, space))
+
+
+def _percent(scores: dict) -> dict:
+    """Shares to percent, through nested dictionaries; None stays None."""
+    return {
+        key: _percent(value)
+        if isinstance(value, dict)
+        else (None if value is None else 100.0 * value)
+        for key, value in scores.items()
+    }

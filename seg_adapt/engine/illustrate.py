@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from seg_adapt.data.dataset import SlotDataset, collate, read_pair
+from seg_adapt.data.dataset import SlotDataset, read_pair
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.build import network_size
 from seg_adapt.engine.evaluate import evaluating, prediction_path
+from seg_adapt.evaluation.inference import network_size
 from seg_adapt.methods.base import Method
-from shared.catalog import SegmentationDataset
-from shared.errors import UserError
-from shared.images import read_labels, remap
-from shared.label_maps import LabelSpace, encode_colors, lookup_table
+from shared.data.images import read_labels, remap
+from shared.data.label_maps import LabelSpace, encode_colors, lookup_table
+from shared.data.records import SegmentationDataset
 from shared.pictures import evenly_spaced, panel, to_array
 
 PANEL_HEIGHT = 256
@@ -33,12 +32,7 @@ def method_pictures(
     Args:
         count: images per domain; at most a batch, since others may differ in size.
     """
-    batches = []
-    for dataset in (source, target):
-        batch = collate([dataset[slot] for slot in range(count)])
-        if isinstance(batch, UserError):
-            raise batch
-        batches.append(batch.to(device))
+    batches = (dataset.batch(range(count)).to(device) for dataset in (source, target))
     with evaluating(method):
         return method.pictures(*batches)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -19,8 +20,9 @@ from tqdm import tqdm
 from seg_adapt.models.build import build_classifier, build_segmentor
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import conventions
+from seg_adapt.options import ModelOptions
 from shared import checkpoint
-from shared.label_maps import CITYSCAPES_19
+from shared.data.label_maps import CITYSCAPES_19
 from shared.schedules import poly, warm_up
 from shared.toy.crops import render_crops, render_styled
 
@@ -32,6 +34,7 @@ SCENES_PER_BATCH = 4
 STEPS = 600
 TEST_SCENES = 40
 STATISTICS_SCENES = 40
+TOY_WEIGHTS = "toy"
 
 
 class _Scenes(Dataset):
@@ -49,6 +52,19 @@ class _Scenes(Dataset):
 
 def weights_path(root: Path, architecture: str, width: float) -> Path:
     return root / "toy" / "weights" / f"{architecture}_width{width:g}.pt"
+
+
+def resolve_weights(cfg: CfgNode, root: Path, *, make: bool) -> str:
+    """`MODEL.WEIGHTS`, with `toy` replaced by the file that the pre-training command writes.
+
+    Args:
+        make: pre-train now where the file is missing.
+    """
+    if cfg.MODEL.WEIGHTS != TOY_WEIGHTS:
+        return cfg.MODEL.WEIGHTS
+    if make:
+        ensure_weights(root, cfg.MODEL.ARCHITECTURE, cfg.MODEL.WIDTH)
+    return str(weights_path(root, cfg.MODEL.ARCHITECTURE, cfg.MODEL.WIDTH))
 
 
 def ensure_weights(root: Path, architecture: str, width: float) -> Path:
@@ -73,7 +89,9 @@ def pretrain(
 ) -> float:
     """Trains, writes the weights to `path` and returns the accuracy on scenes not trained on."""
     torch.manual_seed(seed)
-    model = build_classifier(architecture=architecture, num_classes=len(CITYSCAPES_19), width=width)
+    # The statistics are measured last, in training mode.
+    options = ModelOptions(architecture=architecture, width=width, bn="train")
+    model = build_classifier(options, num_classes=len(CITYSCAPES_19))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
     scenes = _Scenes(test_scenes, steps * SCENES_PER_BATCH, seed)
     model.train()
@@ -87,7 +105,7 @@ def pretrain(
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     accuracy = _accuracy(model, _Scenes(0, test_scenes, seed))
-    segmentor = build_segmentor(architecture=architecture, num_classes=1, width=width)
+    segmentor = build_segmentor(options, num_classes=1)
     segmentor.load_state_dict(_backbone(model), strict=False)
     _measure_statistics(segmentor, seed)
     checkpoint.save({"segmentor": _backbone(segmentor), "made_for": conventions(segmentor)}, path)

@@ -20,11 +20,11 @@ from seg_adapt.engine.evaluate import evaluating
 from seg_adapt.evaluation.inference import Windows, window_probabilities
 from seg_adapt.methods.base import Method
 from shared import distributed
-from shared.catalog import SegmentationDataset, SegmentationRecord
+from shared.data.images import read_image, write_png
+from shared.data.label_maps import IGNORE
+from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.images import read_image, write_png
-from shared.label_maps import IGNORE
 
 BINS = 2**14
 

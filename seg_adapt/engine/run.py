@@ -7,36 +7,34 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seg_adapt.config import check
-from seg_adapt.data.dataset import SlotLabels, check_sizes
-from seg_adapt.engine import toy
+from seg_adapt.data.dataset import check_sizes
 from seg_adapt.engine.build import (
+    build_method,
     dataset_root,
     device_of,
+    ensure_toys,
     loader_from_config,
-    method_from_config,
-    network_size,
-    segmentor_from_config,
     selection_from_config,
     source_dataset,
     target_dataset,
 )
 from seg_adapt.engine.checkpoint import resume_run, save_run
+from seg_adapt.engine.evaluate import score, score_officially
 from seg_adapt.engine.illustrate import method_pictures, prediction_panels
+from seg_adapt.engine.pretrain import resolve_weights
 from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
-from seg_adapt.engine.scoring import score, score_officially
 from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.engine.trainer import MicroBatch, Trainer
-from seg_adapt.evaluation.inference import Windows
-from seg_adapt.methods.base import Method
-from seg_adapt.models.weights import initialise
+from seg_adapt.evaluation.inference import Windows, network_size
+from seg_adapt.models.weights import load_pretrained
 from shared import distributed
+from shared.data.images import image_size
+from shared.data.own import resolve_label_space, resolve_segmentation
 from shared.errors import UserError
-from shared.images import image_size
-from shared.own_data import resolve_label_space, resolve_segmentation
+from shared.processes import prefetch
 from shared.run import run
 from shared.run.folder import last_checkpoint
 
@@ -51,14 +49,13 @@ class Run(run.Run):
     ) -> None:
         super().__init__(cfg, baseline=baseline, compared=compared)
         check(cfg)
-        network_size(cfg, "TEST")
         self.windows = Windows.from_config(cfg)
         self.device = device_of(cfg)
-        distributed.initialise(self.device)
+        distributed.init_process_group(self.device)
         self.space = resolve_label_space(cfg.DATASETS.LABEL_SPACE)
         root = dataset_root(cfg)
         if distributed.is_main():
-            toy.ensure_data(cfg, root)
+            ensure_toys(cfg, root)
         distributed.barrier()
         # Data before weights: a missing folder is found in a second, pre-training takes minutes.
         self.test = None
@@ -66,7 +63,8 @@ class Run(run.Run):
             self.test = resolve_segmentation(
                 cfg.DATASETS.TEST, root, space=self.space, labelled=True
             )
-        self.method = self._build_method()
+        torch.manual_seed(cfg.SEED)
+        self.method = build_method(cfg, self.space.num_classes)
         self.source = source_dataset(cfg, self.space)
         choosing = cfg.SELECTION.METHOD != "none"
         needs_target = self.method.needs_target or cfg.SELF_TRAINING.ROUNDS or choosing
@@ -77,18 +75,12 @@ class Run(run.Run):
         self.method.to(self.device).prepare()
         self.trainer = Trainer(self.method, cfg, device=self.device)
 
-    def _build_method(self) -> Method:
-        # The segmentor draws first: every method of one seed starts from the same head.
-        torch.manual_seed(self.cfg.SEED)
-        segmentor = segmentor_from_config(self.cfg, self.space.num_classes)
-        return method_from_config(self.cfg, segmentor)
-
     def _load_weights(self, root: Path) -> None:
         if distributed.is_main():
-            toy.resolve_weights(self.cfg, root, make=True)
+            resolve_weights(self.cfg, root, make=True)
         distributed.barrier()
-        weights = toy.resolve_weights(self.cfg, root, make=False)
-        report = initialise(self.method.segmentor, weights)
+        weights = resolve_weights(self.cfg, root, make=False)
+        report = load_pretrained(self.method.segmentor, weights)
         if report is not None:
             logger.info("%s: %s", weights, report)
 
@@ -158,18 +150,14 @@ class Run(run.Run):
 
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
-        loader = DataLoader(
-            SlotLabels(self.source), batch_size=None, num_workers=self.cfg.DATALOADER.NUM_WORKERS
-        )
-        for labels in tqdm(
-            loader,
+        slots = range(len(self.source))
+        yield from tqdm(
+            prefetch(self.source.labels, slots, self.cfg.DATALOADER.NUM_WORKERS),
+            total=len(slots),
             desc="statistics of the source",
             leave=False,
             disable=not distributed.is_main(),
-        ):
-            if isinstance(labels, UserError):
-                raise labels
-            yield labels
+        )
 
     def _batches(self, stage: StagePlan, iteration: int) -> Iterable[list[MicroBatch]]:
         if iteration == stage.stop:

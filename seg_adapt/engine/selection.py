@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 
 from seg_adapt.data.dataset import read_pair
 from seg_adapt.data.fda import stylise
@@ -18,10 +17,11 @@ from seg_adapt.evaluation.confusion import ConfusionMatrix
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import checkpoint, distributed
-from shared.catalog import SegmentationDataset
+from shared.data.images import read_image
+from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.records import SegmentationDataset
 from shared.errors import UserError
-from shared.images import read_image
-from shared.label_maps import LabelSpace, lookup_table
+from shared.processes import prefetch
 
 
 def hold_out(
@@ -43,7 +43,7 @@ def hold_out(
     return train, held_out
 
 
-class StylisedImages(Dataset):
+class StylisedImages:
     """Held-out source images, each in the style of one target image, drawn once by `seed`.
 
     Args:
@@ -90,13 +90,6 @@ class StylisedImages(Dataset):
         style = resize_image(read_image(self.styles[index]), size, self.interpolation)
         return torch.stack([stylise(image, style, beta) for beta in self.betas]), labels
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | UserError:
-        # Returned, not raised: a worker process would wrap it into a page of traceback.
-        try:
-            return self.load(index)
-        except UserError as error:
-            return error
-
 
 def selection_score(
     method: Method,
@@ -113,12 +106,9 @@ def selection_score(
         workers: processes that read and stylise.
     """
     matrices = [ConfusionMatrix(images.num_classes) for _ in images.betas]
-    share = Subset(images, range(distributed.rank(), len(images), distributed.world_size()))
+    indices = range(distributed.rank(), len(images), distributed.world_size())
     with evaluating(method):
-        for item in DataLoader(share, batch_size=None, num_workers=workers):
-            if isinstance(item, UserError):
-                raise item
-            stylised, labels = item
+        for stylised, labels in prefetch(images.load, indices, workers):
             predictions = predict_train_ids(
                 method,
                 stylised.to(device),

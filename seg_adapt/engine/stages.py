@@ -1,14 +1,14 @@
 """What is trained in which order: the source alone, the method's own stages, self-training."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from seg_adapt.methods.base import Method
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.errors import UserError
 
 
@@ -49,25 +49,32 @@ class StagePlan:
 
     def steps(
         self, method: Method, source: SourceBatch, target: TargetBatch | None
-    ) -> Iterator[tuple[str, Losses]]:
+    ) -> Iterator[Phase]:
         """The phases of one iteration in this stage, as `Method.steps` yields them."""
         if self.kind is Kind.SOURCE_STAGE:
             outputs = method.segmentor.outputs(source.images)
-            yield "model", method.supervised(outputs, source.labels)
-            return
-        exposed = False
-        for group, losses in method.steps(source, target):
-            logits = method.pop_target_logits()
-            if self.kind is Kind.SELF_TRAINING and logits is not None:
-                exposed = True
-                losses = losses | {"pseudo": self._pseudo_loss(method, logits, target)}
-            # Nothing of a phase's graph may outlive it.
-            del logits
-            yield group, losses
-            del losses
-        if self.kind is Kind.SELF_TRAINING and not exposed:
+            yield Phase("model", method.supervised(outputs, source.labels))
+        elif self.kind is Kind.METHOD:
+            yield from method.steps(source, target)
+        else:
+            yield from self._self_training(method, source, target)
+
+    def _self_training(
+        self, method: Method, source: SourceBatch, target: TargetBatch
+    ) -> Iterator[Phase]:
+        """The method's phases; the pseudo-labels join the one that has the target's logits."""
+        joined = False
+        for phase in method.steps(source, target):
+            if phase.target_logits is not None:
+                joined = True
+                pseudo = self._pseudo_loss(method, phase.target_logits, target)
+                phase = replace(phase, losses=phase.losses | {"pseudo": pseudo})
+                del pseudo
+            yield phase
+            del phase  # nothing of a phase's graph may outlive it
+        if not joined:
             logits = method.segmentor(target.images)
-            yield "model", {"pseudo": self._pseudo_loss(method, logits, target)}
+            yield Phase("model", {"pseudo": self._pseudo_loss(method, logits, target)})
 
     def _pseudo_loss(self, method: Method, logits: Tensor, target: TargetBatch) -> Tensor:
         return self.pseudo_weight * method.segmentation_loss(logits, target.pseudo_labels)

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from fvcore.common.config import CfgNode
 from seg_adapt.engine.optimizers import build_optimizers, rate_factor, set_rates
 from seg_adapt.engine.stages import Kind, StagePlan, plan_stages
 from seg_adapt.methods.base import Method
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.options import LayerRates
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared import distributed
 from shared.errors import UserError
 
@@ -34,8 +34,6 @@ class Trainer:
     """
 
     def __init__(self, method: Method, cfg: CfgNode, *, device: torch.device) -> None:
-        if cfg.SOLVER.PRECISION not in ("fp32", "bf16"):
-            raise UserError(f"SOLVER.PRECISION is '{cfg.SOLVER.PRECISION}', expected fp32 or bf16")
         self.method = method
         self.seed = cfg.SEED
         self.device = device
@@ -57,13 +55,8 @@ class Trainer:
         self.stage_index = index
         stage = self.stage
         self.method.segmentor.set_bn(stage.bn)
-        self.method.options = replace(
-            self.method.options,
-            backbone_lr_mult=stage.solver.BACKBONE_LR_MULT,
-            head_lr_mult=stage.solver.HEAD_LR_MULT,
-        )
         self.method.enter(stage.method_stage)
-        groups = self.method.groups()
+        groups = self.method.groups(LayerRates.from_node(stage.solver))
         self.optimizers = build_optimizers(groups, stage.solver)
         self.parameters = {
             name: [p for part in parts for p in part["params"]] for name, parts in groups.items()
@@ -94,17 +87,17 @@ class Trainer:
             self.enter(self.stage_index + 1)
 
     def step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
-        """One optimizer step; returns losses, learning rates and what the method recorded."""
+        """One optimizer step; returns losses, learning rates and the phases' records."""
         self.method.train()
         generators = [
             (index, self._steps(source, target)) for index, source, target in micro_batches
         ]
         logs: dict[str, float] = defaultdict(float)
         touched: dict[str, None] = {}
-        phase = 0
-        while group := self._phase(generators, phase, logs):
+        number = 0
+        while group := self._phase(generators, number, logs):
             touched[group] = None
-            phase += 1
+            number += 1
         stage = self.stage
         factor = rate_factor(stage.solver, self.iteration - stage.start, stage.iterations)
         for group in touched:
@@ -115,53 +108,56 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
         distributed.mean_buffers(self.method)
+        self.method.after_step(self.iteration + 1)
         return dict(logs)
 
-    def _steps(
-        self, source: SourceBatch, target: TargetBatch | None
-    ) -> Iterator[tuple[str, Losses]]:
+    def _steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
         target = None if target is None else target.to(self.device)
         return self.stage.steps(self.method, source.to(self.device), target)
 
     def _phase(
         self,
-        generators: list[tuple[int, Iterator[tuple[str, Losses]]]],
-        phase: int,
+        generators: list[tuple[int, Iterator[Phase]]],
+        number: int,
         logs: dict[str, float],
     ) -> str | None:
-        """Runs one phase of every micro-batch; returns its group, None when all are finished."""
+        """Runs phase `number` of every micro-batch; its group, None when all are finished."""
         groups = set()
         for index, generator in generators:
-            self._reseed(index, phase)
+            self._reseed(index, number)
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.stage.solver.PRECISION == "bf16"
             ):
-                group, losses = next(generator, (None, {}))
-            groups.add(group)
-            if group is not None:
-                self._backward(group, losses)
-            values = {f"loss/{name}": loss.item() for name, loss in losses.items()}
-            for name, value in (values | self.method.pop_records()).items():
+                phase = next(generator, None)
+            if phase is None:
+                groups.add(None)
+                continue
+            groups.add(phase.group)
+            self._backward(phase)
+            values = {f"loss/{name}": loss.item() for name, loss in phase.losses.items()}
+            values |= {name: torch.as_tensor(value).item() for name, value in phase.records.items()}
+            del phase  # its graph, before the next one is made
+            for name, value in values.items():
                 logs[name] += value / len(generators)
         if len(groups) != 1:
             raise RuntimeError(
                 f"{type(self.method).__name__}.steps yields different groups for different "
-                f"micro-batches in phase {phase}: {groups}"
+                f"micro-batches in phase {number}: {groups}"
             )
         return groups.pop()
 
-    def _backward(self, group: str, losses: Losses) -> None:
-        total = sum(losses.values())
+    def _backward(self, phase: Phase) -> None:
+        total = sum(phase.losses.values())
         if not torch.isfinite(total):
-            shown = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+            shown = ", ".join(f"{name} {loss.item():g}" for name, loss in phase.losses.items())
             raise UserError(
                 f"the loss is not finite at iteration {self.iteration + 1} ({shown}): "
-                f"lower {self._rate_key(group)} or lengthen the warm-up, and --resume from the "
-                "last checkpoint"
+                f"lower {self._rate_key(phase.group)} or lengthen the warm-up, and --resume from "
+                "the last checkpoint"
             )
         if total.requires_grad:
             share = 1.0 / self.stage.solver.ACCUMULATE
-            (total * share).backward(inputs=self.parameters[group])
+            (total * share).backward(inputs=self.parameters[phase.group])
 
     def _rate_key(self, group: str) -> str:
         """The key that sets the group's rate in this stage."""

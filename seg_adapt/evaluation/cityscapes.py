@@ -10,9 +10,9 @@ import torch
 
 from seg_adapt.evaluation.confusion import mean, none_if_nan
 from shared.cityscapes_scripts import load_script, running_script
+from shared.data.images import image_size, read_labels, write_png
+from shared.data.label_maps import CITYSCAPES_19, IGNORE, LabelSpace, to_label_ids
 from shared.errors import MissingFileError, UserError
-from shared.images import image_size, read_labels, write_png
-from shared.label_maps import CITYSCAPES_19, IGNORE, LabelSpace, to_label_ids
 
 _RESULT = "resultPixelLevelSemanticLabeling.json"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from shared.data.label_maps import IGNORE, LabelSpace
 from shared.errors import UserError
-from shared.label_maps import IGNORE, LabelSpace
 
 
 def _as_bytes(labels: np.ndarray | torch.Tensor, what: str) -> np.ndarray:
@@ -58,7 +58,7 @@ class ConfusionMatrix:
         if stray.size:
             raise UserError(
                 f"ground truth holds {stray[0] + c}; expected train ids 0 to {c - 1} or {IGNORE}: "
-                "map raw ids with shared.label_maps.lookup_table"
+                "map raw ids with shared.data.label_maps.lookup_table"
             )
         self.counts[:, :c] += counts[:c, :c]
         self.counts[:, c] += counts[:c, c:].sum(axis=1)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.methods.base import Method
-from shared.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,6 @@ class Windows:
 
     size: tuple[int, int]
     stride: float = 2 / 3
-
-    def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            shown = list(reversed(self.size))
-            raise UserError(f"TEST.WINDOW must be [width, height] or [], got {shown}")
-        if not 0 < self.stride <= 1:
-            raise UserError(
-                f"TEST.STRIDE is {self.stride:g}, expected a share of the window above 0 and at "
-                "most 1"
-            )
 
     @staticmethod
     def from_config(cfg: CfgNode) -> "Windows | None":
@@ -50,6 +39,15 @@ class Windows:
             for length, window in zip(size, self.size, strict=True)
         )
         return [(row, column) for row in rows for column in columns]
+
+
+def network_size(cfg: CfgNode, part: str) -> tuple[int, int] | None:
+    """(height, width) that images are brought to whole; None keeps their own.
+
+    Args:
+        part: TEST, or TARGET for pseudo-labels.
+    """
+    return tuple(reversed(cfg.INPUT[part].RESIZE)) or None
 
 
 def _starts(length: int, window: int, stride: float) -> list[int]:

@@ -1,75 +1,59 @@
 """AdaptSegNet, single level: Tsai et al., "Learning to Adapt Structured Output Space for Semantic
 Segmentation", CVPR 2018. Equations are those of the paper's §3 and §4."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from fvcore.common.config import CfgNode
-
-from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import DOMAIN_LOSSES, Domain, domain_accuracy
+from shared.options import NonNegativeFloat, Options, PositiveInts
+
+
+@dataclass(frozen=True)
+class AdaptSegOptions(Options, node="ADAPTSEG"):
+    loss: Literal["bce", "least_squares"] = "bce"  # Eqs. 1 and 4
+    adversarial_weight: NonNegativeFloat = 0.001  # lambda adv of Eq. 5; 0.01 for least squares
+    channels: PositiveInts = (64, 128, 256, 512)  # of the discriminator's hidden layers
 
 
 @METHODS.register("adaptseg")
 class AdaptSeg(Method):
-    """Makes target predictions look like source predictions to a discriminator of output maps.
+    """Makes target predictions look like source predictions to a discriminator of output maps."""
 
-    Args:
-        adversarial_weight: λ_adv of Eq. 5.
-        loss: 'bce' (Eqs. 1 and 4) or 'least_squares'.
-        channels: of the discriminator's hidden layers.
-    """
+    options_type = AdaptSegOptions
 
     def __init__(
         self,
         segmentor: Segmentor,
-        options: ModelOptions | None = None,
-        *,
-        adversarial_weight: float = 0.001,
-        loss: str = "bce",
-        channels: Sequence[int] = (64, 128, 256, 512),
+        options: AdaptSegOptions | None = None,
+        loss: LossOptions | None = None,
     ) -> None:
-        super().__init__(segmentor, options)
-        self.discriminator = ConvDiscriminator(segmentor.num_classes, channels)
-        self.adversarial_weight = adversarial_weight
-        self.domain_loss = DOMAIN_LOSSES.get(loss)
-        self.threshold = 0.0 if loss == "bce" else 0.5
+        super().__init__(segmentor, options, loss)
+        self.discriminator = ConvDiscriminator(segmentor.num_classes, self.options.channels)
+        self.domain_loss = DOMAIN_LOSSES.get(self.options.loss)
+        self.threshold = 0.0 if self.options.loss == "bce" else 0.5
 
-    @classmethod
-    def add_keys(cls, cfg: CfgNode) -> None:
-        cfg.ADAPTSEG = CfgNode()
-        cfg.ADAPTSEG.LOSS = "bce"  # bce | least_squares
-        cfg.ADAPTSEG.ADVERSARIAL_WEIGHT = 0.001  # lambda adv; 0.01 for least squares
-        cfg.ADAPTSEG.CHANNELS = [64, 128, 256, 512]  # of the discriminator's hidden layers
+    def groups(self, rates: LayerRates) -> dict[str, list[dict]]:
+        return super().groups(rates) | {"discriminator": [parameter_group(self.discriminator)]}
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "AdaptSeg":
-        return cls(
-            segmentor,
-            ModelOptions.from_config(cfg),
-            adversarial_weight=cfg.ADAPTSEG.ADVERSARIAL_WEIGHT,
-            loss=cfg.ADAPTSEG.LOSS,
-            channels=cfg.ADAPTSEG.CHANNELS,
-        )
-
-    def groups(self) -> dict[str, list[dict]]:
-        discriminators = self.new_groups([self.discriminator], lr_mult=1.0)
-        return {"model": self.segmentor_groups(), "discriminator": discriminators}
-
-    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[Phase]:
         outputs = self.segmentor.outputs(source.images)
-        yield "model", self.supervised(outputs, source.labels)
+        yield Phase("model", self.supervised(outputs, source.labels))
         source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
 
         target_logits = self.segmentor(target.images)
-        self.expose_target_logits(target_logits)
         target_output = self.output_map(target_logits, target)
         fooled = self.domain_loss(self.discriminator(target_output), Domain.SOURCE)
-        yield "model", {"adversarial": self.adversarial_weight * fooled}
+        weight = self.options.adversarial_weight
+        yield Phase("model", {"adversarial": weight * fooled}, target_logits)
         target_output = target_output.detach()
+        del target_logits, fooled
 
         source_logits = self.discriminator(source_output)
         target_logits = self.discriminator(target_output)
@@ -77,7 +61,10 @@ class AdaptSeg(Method):
             target_logits, Domain.TARGET
         )
         # Halved as in the released code, so that both of its halves weigh as one loss.
-        yield "discriminator", {"discriminator": told_apart / 2}
-        self.record(
-            "accuracy/domain", domain_accuracy(source_logits, target_logits, self.threshold)
+        yield Phase(
+            "discriminator",
+            {"discriminator": told_apart / 2},
+            records={
+                "accuracy/domain": domain_accuracy(source_logits, target_logits, self.threshold)
+            },
         )

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.losses.lovasz import lovasz_softmax
 from seg_adapt.models.segmentor import Outputs, Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
-from shared.label_maps import IGNORE
+from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.structures import Losses, Phase, SourceBatch, TargetBatch
+from shared.data.label_maps import IGNORE
+from shared.options import Options
 from shared.registry import Registry
 
 METHODS: Registry[type["Method"]] = Registry("method")
@@ -31,35 +32,6 @@ class Stage:
     iterations: int
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """What every method does with the segmentor alike.
-
-    Args:
-        backbone_lr_mult, head_lr_mult, bias_lr_mult, bias_decay: see `Segmentor.parameter_groups`.
-        lovasz_weight: of Lovász-softmax on the source, beside the cross-entropy.
-        loss_resolution: 'input' upsamples the logits to the labels, 'output' shrinks the labels.
-    """
-
-    backbone_lr_mult: float = 1.0
-    head_lr_mult: float = 10.0
-    bias_lr_mult: float = 1.0
-    bias_decay: bool = True
-    lovasz_weight: float = 0.0
-    loss_resolution: str = "input"
-
-    @staticmethod
-    def from_config(cfg: CfgNode) -> "ModelOptions":
-        return ModelOptions(
-            backbone_lr_mult=cfg.SOLVER.BACKBONE_LR_MULT,
-            head_lr_mult=cfg.SOLVER.HEAD_LR_MULT,
-            bias_lr_mult=cfg.SOLVER.BIAS_LR_MULT,
-            bias_decay=cfg.SOLVER.BIAS_DECAY,
-            lovasz_weight=cfg.LOSS.LOVASZ_WEIGHT,
-            loss_resolution=cfg.LOSS.RESOLUTION,
-        )
-
-
 class Method(nn.Module):
     """The interface between a paper and the engine.
 
@@ -67,24 +39,29 @@ class Method(nn.Module):
     group only, and steps every optimizer once per iteration, after the last phase. A method
     therefore never calls `backward`, `zero_grad` or `step`, toggles no `requires_grad`, and never
     yields inside `no_grad`. Terms that share a graph are yielded together.
+
+    Args:
+        options: the method's own keys, of type `options_type`; None: their defaults.
+        loss: the supervised loss, which all methods share.
     """
 
     needs_target = True
+    options_type: type[Options] = Options
 
-    def __init__(self, segmentor: Segmentor, options: ModelOptions | None = None) -> None:
+    def __init__(
+        self,
+        segmentor: Segmentor,
+        options: Options | None = None,
+        loss: LossOptions | None = None,
+    ) -> None:
         super().__init__()
         self.segmentor = segmentor
-        self.options = options or ModelOptions()
-        self._records: dict[str, Tensor] = {}
-        self._target_logits: Tensor | None = None
-
-    @classmethod
-    def add_keys(cls, cfg: CfgNode) -> None:
-        """Declares the keys that are the method's own, with their defaults."""
+        self.options = options or self.options_type()
+        self.loss = loss or LossOptions()
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Method":
-        return cls(segmentor, ModelOptions.from_config(cfg))
+        return cls(segmentor, cls.options_type.from_config(cfg), LossOptions.from_config(cfg))
 
     def prepare(self) -> None:
         """Called once before training, resumed or not, when the pre-trained weights are loaded."""
@@ -104,47 +81,30 @@ class Method(nn.Module):
     def enter(self, stage: str) -> None:
         """Called when a stage begins, and again when a run is resumed inside it."""
 
-    def groups(self) -> dict[str, list[dict]]:
+    def groups(self, rates: LayerRates) -> dict[str, list[dict]]:
         """Optimizer name to parameter groups `{params, lr_mult, weight_decay_mult}`.
 
         Every trainable parameter stands in exactly one of them. The optimizer `model` is
         configured by `SOLVER.MODEL`, and so on.
-        """
-        return {"model": self.segmentor_groups() + self.new_groups(self.new_modules())}
-
-    def new_modules(self) -> list[nn.Module]:
-        """Modules beside the segmentor that are trained with it, as new layers."""
-        return []
-
-    def segmentor_groups(self) -> list[dict]:
-        return self.segmentor.parameter_groups(
-            backbone_lr_mult=self.options.backbone_lr_mult,
-            head_lr_mult=self.options.head_lr_mult,
-            bias_lr_mult=self.options.bias_lr_mult,
-            bias_decay=self.options.bias_decay,
-        )
-
-    def new_groups(self, modules: list[nn.Module], lr_mult: float | None = None) -> list[dict]:
-        """Parameter groups of modules beside the segmentor.
 
         Args:
-            lr_mult: None: that of new layers.
+            rates: of the stage that begins.
         """
-        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        if not parameters:
-            return []
-        lr_mult = self.options.head_lr_mult if lr_mult is None else lr_mult
-        return [{"params": parameters, "lr_mult": lr_mult, "weight_decay_mult": 1.0}]
+        return {"model": self.segmentor.parameter_groups(rates)}
 
-    def steps(
-        self, source: SourceBatch, target: TargetBatch | None
-    ) -> Iterator[tuple[str, Losses]]:
-        """The paper's algorithm, top-down: yields (group, losses) phase by phase."""
-        yield "model", self.losses(source, target)
+    def steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
+        """The paper's algorithm, top-down, phase by phase.
 
-    def losses(self, source: SourceBatch, target: TargetBatch | None) -> Losses:
-        """Weighted losses; enough for a method with one phase."""
-        raise TypeError(f"{type(self).__name__} defines neither losses nor steps")
+        A phase's graph is freed when the next one is asked for: delete what refers to it.
+        """
+        yield self.phase(source, target)
+
+    def phase(self, source: SourceBatch, target: TargetBatch | None) -> Phase:
+        """All of an iteration; enough for a method with one phase."""
+        raise TypeError(f"{type(self).__name__} defines neither phase nor steps")
+
+    def after_step(self, iteration: int) -> None:
+        """Called once per iteration, after the optimizers' steps; `iteration` counts from 1."""
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits (N, C, h, w) of uint8 RGB images (N, 3, H, W)."""
@@ -168,21 +128,6 @@ class Method(nn.Module):
         """
         return {}
 
-    def expose_target_logits(self, logits: Tensor) -> None:
-        """Offers the target logits of the phase that is yielded next, for self-training.
-
-        The engine adds the pseudo-labels' cross-entropy to that phase: no second forward pass.
-
-        Args:
-            logits: (N, C, h, w), with their graph.
-        """
-        self._target_logits = logits
-
-    def pop_target_logits(self) -> Tensor | None:
-        """What was exposed since the last call."""
-        logits, self._target_logits = self._target_logits, None
-        return logits
-
     def supervised(self, outputs: Outputs, labels: Tensor) -> Losses:
         """The supervised losses of the source images, those of `LOSS`; every method's first term.
 
@@ -190,10 +135,10 @@ class Method(nn.Module):
             labels: (N, H, W) train ids, 255 = ignore.
         """
         losses = {"seg": self.segmentation_loss(outputs.logits, labels)}
-        if self.options.lovasz_weight:
+        if self.loss.lovasz_weight:
             logits, matched = self._matched(outputs.logits, labels)
             lovasz = lovasz_softmax(logits.softmax(dim=1), matched, ignore=IGNORE)
-            losses["lovasz"] = self.options.lovasz_weight * lovasz
+            losses["lovasz"] = self.loss.lovasz_weight * lovasz
         if outputs.auxiliary is not None:
             auxiliary = self.segmentation_loss(outputs.auxiliary, labels)
             losses["auxiliary"] = self.segmentor.auxiliary_weight * auxiliary
@@ -219,19 +164,16 @@ class Method(nn.Module):
         return self.segmentor.upsample(logits, tuple(batch.images.shape[-2:])).softmax(dim=1)
 
     def _matched(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """fp32 logits and labels of one size, that of `loss_resolution`."""
-        if self.options.loss_resolution == "output":
+        """fp32 logits and labels of one size, that of `LOSS.RESOLUTION`."""
+        if self.loss.resolution == "output":
             return logits.float(), labels_at(labels, tuple(logits.shape[-2:]))
         return self.segmentor.upsample(logits, tuple(labels.shape[-2:])).float(), labels
 
-    def record(self, name: str, value: Tensor | float) -> None:
-        """Logs a value that is not a loss, such as `accuracy/domain`."""
-        self._records[name] = torch.as_tensor(value).detach()
 
-    def pop_records(self) -> dict[str, float]:
-        """What was recorded since the last call."""
-        records, self._records = self._records, {}
-        return {name: value.item() for name, value in records.items()}
+def parameter_group(*modules: nn.Module, lr_mult: float = 1.0) -> dict:
+    """What `Method.groups` returns of modules beside the segmentor."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return {"params": parameters, "lr_mult": lr_mult, "weight_decay_mult": 1.0}
 
 
 def labels_at(labels: Tensor, size: tuple[int, int]) -> Tensor:

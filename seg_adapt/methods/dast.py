@@ -8,35 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch.nn.functional as F
-from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.attention import discriminator_attention
-from shared.config import options_from
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
-from shared.errors import UserError
+from shared.options import NonNegativeFloat, Options, PositiveInts
 from shared.pictures import heat_map
 
 
 @dataclass(frozen=True)
-class DastOptions:
-    """DAST's own keys; `Dast.add_keys` says what they mean."""
-
-    discoverer_weight: float = 0.01
-    corrector_weight: float = 0.01
-    attention: bool = True
-    reweight_corrector: bool = False
-    d_channels: tuple[int, ...] = (256, 128, 64)
-    c_channels: tuple[int, ...] = (64, 128, 256, 512)
-
-    def __post_init__(self) -> None:
-        for name in ("discoverer_weight", "corrector_weight"):
-            if getattr(self, name) < 0:
-                raise UserError(f"DAST.{name.upper()} is {getattr(self, name)}, expected >= 0")
+class DastOptions(Options, node="DAST"):
+    discoverer_weight: NonNegativeFloat = 0.01  # lambda d
+    corrector_weight: NonNegativeFloat = 0.01  # lambda c
+    attention: bool = True  # False: two discriminators without it, "2D" of Table 3
+    reweight_corrector: bool = False  # weigh the corrector's adversarial loss by attention
+    d_channels: PositiveInts = (256, 128, 64)  # of the discoverer's hidden layers
+    c_channels: PositiveInts = (64, 128, 256, 512)  # of the corrector's hidden layers
 
 
 @METHODS.register("dast")
@@ -44,46 +36,32 @@ class Dast(Method):
     """Discriminator attention: the discoverer D aligns features and says where they differ still,
     the corrector C aligns the predictions made from the features so weighted."""
 
+    options_type = DastOptions
+
     def __init__(
         self,
         segmentor: Segmentor,
-        options: ModelOptions | None = None,
-        dast: DastOptions | None = None,
+        options: DastOptions | None = None,
+        loss: LossOptions | None = None,
     ) -> None:
-        super().__init__(segmentor, options)
-        self.dast = dast or DastOptions()
+        super().__init__(segmentor, options, loss)
         self.cut = attention_cut(segmentor)
         self.discoverer = ConvDiscriminator(
             segmentor.channels_at(self.cut),
-            self.dast.d_channels,
+            self.options.d_channels,
             kernel=3,
             stride=1,
             padding=1,
         )
-        self.corrector = ConvDiscriminator(segmentor.num_classes, self.dast.c_channels)
+        self.corrector = ConvDiscriminator(segmentor.num_classes, self.options.c_channels)
 
-    @classmethod
-    def add_keys(cls, cfg: CfgNode) -> None:
-        cfg.DAST = CfgNode()
-        cfg.DAST.DISCOVERER_WEIGHT = 0.01  # lambda d
-        cfg.DAST.CORRECTOR_WEIGHT = 0.01  # lambda c
-        cfg.DAST.ATTENTION = True  # False: two discriminators without it, "2D" of Table 3
-        cfg.DAST.REWEIGHT_CORRECTOR = False  # weigh the corrector's adversarial loss by attention
-        cfg.DAST.D_CHANNELS = [256, 128, 64]  # of the discoverer's hidden layers
-        cfg.DAST.C_CHANNELS = [64, 128, 256, 512]  # of the corrector's hidden layers
+    def groups(self, rates: LayerRates) -> dict[str, list[dict]]:
+        discriminators = parameter_group(self.discoverer, self.corrector)
+        return super().groups(rates) | {"discriminator": [discriminators]}
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Dast":
-        dast = options_from(DastOptions, cfg.DAST)
-        return cls(segmentor, ModelOptions.from_config(cfg), dast)
-
-    def groups(self) -> dict[str, list[dict]]:
-        discriminators = self.new_groups([self.discoverer, self.corrector], lr_mult=1.0)
-        return {"model": self.segmentor_groups(), "discriminator": discriminators}
-
-    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[Phase]:
         outputs = self.segmentor.outputs(source.images, self.cut)
-        yield "model", self.supervised(outputs, source.labels)
+        yield Phase("model", self.supervised(outputs, source.labels))
         source_features = outputs.features.detach()
         source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
@@ -91,46 +69,41 @@ class Dast(Method):
         features = self.segmentor.run(target.images, until=self.cut)
         discovered = self.discoverer(features)
         attended, attention = discriminator_attention(features, discovered)
-        if not self.dast.attention:
+        if not self.options.attention:
             attended = features
         target_logits = self.segmentor.run(attended, after=self.cut)
-        self.expose_target_logits(target_logits)
         target_output = self.output_map(target_logits, target)
         corrected = self.corrector(target_output)
-        weights = attention.detach() if self.dast.reweight_corrector else None
-        yield (
-            "model",
-            {
-                "fool_discoverer": self.dast.discoverer_weight
-                * domain_least_squares(discovered, Domain.SOURCE),
-                "fool_corrector": self.dast.corrector_weight * corrector_loss(corrected, weights),
-            },
-        )
-        self.record("attention/mean", attention.mean())
+        weights = attention.detach() if self.options.reweight_corrector else None
+        fool_discoverer = domain_least_squares(discovered, Domain.SOURCE)
+        losses = {
+            "fool_discoverer": self.options.discoverer_weight * fool_discoverer,
+            "fool_corrector": self.options.corrector_weight * corrector_loss(corrected, weights),
+        }
+        records = {"attention/mean": attention.detach().mean()}
+        yield Phase("model", losses, target_logits, records)
         target_features, target_output = features.detach(), target_output.detach()
-        del features, discovered, attended, attention, target_logits, corrected
+        del features, discovered, attended, attention, target_logits, corrected, fool_discoverer
+        del losses
 
-        yield (
-            "discriminator",
-            {
-                "discoverer": self._tell_apart("discoverer", source_features, target_features),
-                "corrector": self._tell_apart("corrector", source_output, target_output),
-            },
-        )
-
-    def _tell_apart(self, name: str, source: Tensor, target: Tensor) -> Tensor:
-        """The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code."""
-        discriminator = self.get_submodule(name)
-        source_logits, target_logits = discriminator(source), discriminator(target)
-        self.record(f"accuracy/{name}", domain_accuracy(source_logits, target_logits, 0.5))
-        return domain_least_squares(source_logits, Domain.SOURCE) + domain_least_squares(
-            target_logits, Domain.TARGET
-        )
+        losses, records = {}, {}
+        # The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code.
+        for name, source_map, target_map in (
+            ("discoverer", source_features, target_features),
+            ("corrector", source_output, target_output),
+        ):
+            discriminator = self.get_submodule(name)
+            on_source, on_target = discriminator(source_map), discriminator(target_map)
+            losses[name] = domain_least_squares(on_source, Domain.SOURCE) + domain_least_squares(
+                on_target, Domain.TARGET
+            )
+            records[f"accuracy/{name}"] = domain_accuracy(on_source, on_target, 0.5)
+        yield Phase("discriminator", losses, records=records)
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits with the attention, which the label predictor was trained with on the target."""
         features = self.segmentor.run(images, until=self.cut)
-        if self.dast.attention:
+        if self.options.attention:
             features, _ = discriminator_attention(features, self.discoverer(features))
         return self.segmentor.run(features, after=self.cut)
 

@@ -9,58 +9,33 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
-from seg_adapt.methods.base import METHODS, Method, ModelOptions, Stage
+from seg_adapt.methods.base import METHODS, Method, Stage, parameter_group
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.options import LayerRates, LossOptions
 from seg_adapt.pictures import draw_constraints
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
-from shared.config import options_from
+from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
+from shared.data.label_maps import IGNORE
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
-from shared.errors import UserError
-from shared.label_maps import IGNORE
+from shared.options import NonNegativeFloat, Options, PositiveFloat, PositiveInts, Share
 
 GLOBAL_ALIGNMENT = "global_alignment"
 CONSTRAINED = "constrained"
 
 
 @dataclass(frozen=True)
-class FCNWildOptions:
-    """FCNs in the Wild's own keys; `FCNWild.add_keys` says what they mean."""
-
-    feature_stage: str = ""
-    hidden: tuple[int, ...] = (1024, 1024)
-    adversarial_weight: float = 1.0
-    gate: float = 0.0
-    constrained_share: float = 0.5
-    constrained_weight: float = 1.0
-    slack_price: float = 2.0
-    large_class: float = 0.1
-    large_class_weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        shares = {
-            "GATE": self.gate,
-            "CONSTRAINED_SHARE": self.constrained_share,
-            "LARGE_CLASS": self.large_class,
-        }
-        for key, value in shares.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"FCN_WILD.{key} is {value}, expected a share, 0 to 1")
-        weights = {
-            "ADVERSARIAL_WEIGHT": self.adversarial_weight,
-            "CONSTRAINED_WEIGHT": self.constrained_weight,
-            "LARGE_CLASS_WEIGHT": self.large_class_weight,
-        }
-        for key, value in weights.items():
-            if value < 0:
-                raise UserError(f"FCN_WILD.{key} is {value}, expected at least 0")
-        if self.slack_price <= 0:
-            raise UserError(f"FCN_WILD.SLACK_PRICE is {self.slack_price}, expected more than 0")
-        if any(type(count) is not int or count < 1 for count in self.hidden):
-            raise UserError(f"FCN_WILD.HIDDEN is {list(self.hidden)}, expected whole numbers >= 1")
+class FCNWildOptions(Options, node="FCN_WILD"):
+    feature_stage: str = ""  # what is aligned; empty: the last stage before the head
+    hidden: PositiveInts = (1024, 1024)  # channels of the domain classifier's hidden layers
+    adversarial_weight: NonNegativeFloat = 1.0  # of Eq. 7
+    gate: Share = 0.0  # align only after steps in which D was right this often; 0: always
+    constrained_share: Share = 0.5  # last part of MAX_ITER, with Eq. 8; 0: GA only
+    constrained_weight: NonNegativeFloat = 1.0  # of L_mi in Eq. 1
+    slack_price: PositiveFloat = 2.0  # beta: the largest logit offset towards a lower bound
+    large_class: Share = 0.1  # classes whose alpha exceeds this …
+    large_class_weight: NonNegativeFloat = 0.1  # … have their gradients scaled by this
 
 
 class Bounds(NamedTuple):
@@ -76,41 +51,24 @@ class Bounds(NamedTuple):
 class FCNWild(Method):
     """Global alignment (§3.1), then category specific adaptation beside it (§3.2): Eq. 1."""
 
+    options_type = FCNWildOptions
+
     def __init__(
         self,
         segmentor: Segmentor,
-        options: ModelOptions | None = None,
-        wild: FCNWildOptions | None = None,
+        options: FCNWildOptions | None = None,
+        loss: LossOptions | None = None,
     ) -> None:
-        super().__init__(segmentor, options)
-        self.wild = wild or FCNWildOptions()
+        super().__init__(segmentor, options, loss)
         chain = list(segmentor.stages)
-        self.feature_stage = self.wild.feature_stage or chain[chain.index("head") - 1]
+        self.feature_stage = self.options.feature_stage or chain[chain.index("head") - 1]
         channels = segmentor.channels_at(self.feature_stage)
-        self.discriminator = unit_discriminator(channels, self.wild.hidden)
+        self.discriminator = unit_discriminator(channels, self.options.hidden)
         self.constrained = False
         # The source's statistics; a class it never shows has 0 in all of them.
         for name in ("low_share", "mean_share", "high_share"):
             self.register_buffer(name, torch.zeros(segmentor.num_classes))
         self.register_buffer("accuracy", torch.zeros(()))
-
-    @classmethod
-    def add_keys(cls, cfg: CfgNode) -> None:
-        cfg.FCN_WILD = CfgNode()
-        cfg.FCN_WILD.FEATURE_STAGE = ""  # what is aligned; empty: the last stage before the head
-        cfg.FCN_WILD.HIDDEN = [1024, 1024]  # channels of the domain classifier's hidden layers
-        cfg.FCN_WILD.ADVERSARIAL_WEIGHT = 1.0  # of Eq. 7
-        cfg.FCN_WILD.GATE = 0.0  # align only after steps in which D was right this often; 0: always
-        cfg.FCN_WILD.CONSTRAINED_SHARE = 0.5  # last part of ITERATIONS, with Eq. 8; 0: GA only
-        cfg.FCN_WILD.CONSTRAINED_WEIGHT = 1.0  # of L_mi in Eq. 1
-        cfg.FCN_WILD.SLACK_PRICE = 2.0  # beta: the largest logit offset towards a lower bound
-        cfg.FCN_WILD.LARGE_CLASS = 0.1  # classes whose alpha exceeds this …
-        cfg.FCN_WILD.LARGE_CLASS_WEIGHT = 0.1  # … have their gradients scaled by this
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "FCNWild":
-        wild = options_from(FCNWildOptions, cfg.FCN_WILD)
-        return cls(segmentor, ModelOptions.from_config(cfg), wild)
 
     def observe_source(self, labels: Iterable[np.ndarray]) -> None:
         statistics = source_statistics(labels, self.segmentor.num_classes)
@@ -119,7 +77,7 @@ class FCNWild(Method):
             buffer.copy_(torch.from_numpy(values))
 
     def stages(self, iterations: int) -> list[Stage]:
-        constrained = round(iterations * self.wild.constrained_share)
+        constrained = round(iterations * self.options.constrained_share)
         stages = (
             Stage(GLOBAL_ALIGNMENT, iterations - constrained),
             Stage(CONSTRAINED, constrained),
@@ -129,53 +87,54 @@ class FCNWild(Method):
     def enter(self, stage: str) -> None:
         self.constrained = stage == CONSTRAINED
 
-    def groups(self) -> dict[str, list[dict]]:
-        discriminators = self.new_groups([self.discriminator], lr_mult=1.0)
-        return {"model": self.segmentor_groups(), "discriminator": discriminators}
+    def groups(self, rates: LayerRates) -> dict[str, list[dict]]:
+        return super().groups(rates) | {"discriminator": [parameter_group(self.discriminator)]}
 
-    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[tuple[str, Losses]]:
+    def steps(self, source: SourceBatch, target: TargetBatch) -> Iterator[Phase]:
         # ½(L_D + L_Dinv) of Eq. 7 is a sum over domains: one graph at a time.
-        weight = self.wild.adversarial_weight * (self.accuracy >= self.wild.gate)
+        weight = self.options.adversarial_weight * (self.accuracy >= self.options.gate)
 
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
         losses = self.supervised(outputs, source.labels)
         losses["confusion_source"] = weight * confusion(self.discriminator(outputs.features))
-        yield "model", losses
+        yield Phase("model", losses)
         source_features = outputs.features.detach()
         del outputs, losses
 
         features = self.segmentor.run(target.images, until=self.feature_stage)
         losses = {"confusion_target": weight * confusion(self.discriminator(features))}
+        logits, records = None, {}
         if self.constrained or target.pseudo_labels is not None:
             logits = self.segmentor.run(features, after=self.feature_stage)
-            self.expose_target_logits(logits)
-            if self.constrained:
-                losses["constrained"] = self._constrained_loss(logits)
-            del logits
-        yield "model", losses
+        if self.constrained:
+            losses["constrained"], records = self.constrained_loss(logits)
+        yield Phase("model", losses, logits, records)
         target_features = features.detach()
-        del features, losses
+        del features, logits, losses
 
         source_logits = self.discriminator(source_features)
         target_logits = self.discriminator(target_features)
         told_apart = domain_bce(source_logits, Domain.SOURCE) + domain_bce(
             target_logits, Domain.TARGET
         )
-        self.accuracy.copy_(domain_accuracy(source_logits, target_logits))
-        self.record("accuracy/domain", self.accuracy)
-        yield "discriminator", {"discriminator": told_apart}
+        accuracy = domain_accuracy(source_logits, target_logits)
+        self.accuracy.copy_(accuracy)
+        losses = {"discriminator": told_apart}
+        yield Phase("discriminator", losses, records={"accuracy/domain": accuracy})
 
-    def _constrained_loss(self, logits: Tensor) -> Tensor:
-        """L_mi of Eq. 1, at the network's own resolution."""
+    def constrained_loss(self, logits: Tensor) -> tuple[Tensor, Records]:
+        """L_mi of Eq. 1, at the network's own resolution, weighted; and what is logged of it."""
         bounds = self.bounds(logits)
-        projection = project(logits, *bounds[:3], beta=self.wild.slack_price)
-        self.record("projection/raised", bounds.raised.float().mean())
-        self.record("projection/unconverged", (~projection.converged).float().mean())
-        self.record("projection/iterations", projection.iterations.float().mean())
+        projection = project(logits, *bounds[:3], beta=self.options.slack_price)
         weights = torch.where(
-            self.low_share > self.wild.large_class, self.wild.large_class_weight, 1.0
+            self.low_share > self.options.large_class, self.options.large_class_weight, 1.0
         )
-        return self.wild.constrained_weight * projection_loss(logits, projection, weights)
+        loss = self.options.constrained_weight * projection_loss(logits, projection, weights)
+        return loss, {
+            "projection/raised": bounds.raised.float().mean(),
+            "projection/unconverged": (~projection.converged).float().mean(),
+            "projection/iterations": projection.iterations.float().mean(),
+        }
 
     def bounds(self, logits: Tensor) -> Bounds:
         """Eq. 8 for target images with these logits (N, C, h, w)."""
@@ -186,11 +145,11 @@ class FCNWild(Method):
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
         """What Eq. 8 makes of target predictions; see `draw_constraints`."""
-        if not self.wild.constrained_share:
+        if not self.options.constrained_share:
             return {}
         logits = self.segmentor(target.images)
         bounds = self.bounds(logits)
-        projection = project(logits, *bounds[:3], beta=self.wild.slack_price)
+        projection = project(logits, *bounds[:3], beta=self.options.slack_price)
         before = logits.float().softmax(dim=1)
         after = projection.probabilities.view_as(logits)
         limits = (bounds.lower, bounds.upper)

@@ -2,104 +2,86 @@
 Scenes", CVPR 2018. Equation and section numbers are the paper's."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from seg_adapt.methods.base import METHODS, Method, ModelOptions
+from seg_adapt.methods.base import METHODS, Method, parameter_group
+from seg_adapt.models.region_discriminators import RegionDiscriminators, region_index
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.options import LayerRates, LossOptions
 from seg_adapt.pictures import draw_regions
-from seg_adapt.structures import Geometry, Losses, SourceBatch, TargetBatch
-from shared.config import options_from
-from shared.discriminators import RegionDiscriminators, region_index
+from seg_adapt.structures import Geometry, Phase, Records, SourceBatch, TargetBatch
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
 from shared.errors import UserError
 from shared.grad_reverse import grad_reverse
+from shared.options import NonNegativeFloat, Options, PositiveInt, Rule
 from shared.pictures import panel
+
+Grid = Annotated[
+    tuple[int, int],
+    Rule(
+        lambda grid: len(grid) == 2 and all(type(n) is int and n >= 1 for n in grid),
+        "[rows, columns] >= 1",
+    ),
+]
 
 
 @dataclass(frozen=True)
-class RoadOptions:
-    """ROAD's own keys; `Road.add_keys` says what they mean."""
-
-    distillation: str = "target"
-    distillation_weight: float = 0.1
-    spatial: bool = True
-    spatial_weight: float = 0.01
-    lambda_on: str = "grl"
-    regions: tuple[int, int] = (3, 3)
-    reduction: str = "per_domain"
-    hidden: int = 512
-    feature_stage: str = ""
-
-    def __post_init__(self) -> None:
-        choices = {
-            "DISTILLATION": (self.distillation, ("target", "source", "none")),
-            "LAMBDA_ON": (self.lambda_on, ("grl", "loss")),
-            "REDUCTION": (self.reduction, ("per_domain", "pooled")),
-        }
-        for key, (value, known) in choices.items():
-            if value not in known:
-                raise UserError(f"ROAD.{key} is '{value}', expected one of {', '.join(known)}")
-        rows_columns = len(self.regions) == 2 and all(type(n) is int for n in self.regions)
-        if not rows_columns or min(self.regions) < 1:
-            raise UserError(f"ROAD.REGIONS must be [rows, columns] >= 1, got {list(self.regions)}")
-        if self.hidden < 1:
-            raise UserError(f"ROAD.HIDDEN is {self.hidden}, expected at least 1")
+class RoadOptions(Options, node="ROAD"):
+    distillation: Literal["target", "source", "none"] = "target"  # images of Eq. 1
+    distillation_weight: NonNegativeFloat = 0.1  # lambda 1
+    spatial: bool = True  # spatial-aware adaptation, Eq. 2
+    spatial_weight: NonNegativeFloat = 0.01  # lambda 2
+    lambda_on: Literal["grl", "loss"] = "grl"  # grl: scales the reversed gradient; loss: Eq. 5
+    regions: Grid = (3, 3)  # rows, columns
+    # per_domain: the mean of the domains' means; pooled: Eq. 3's letter
+    reduction: Literal["per_domain", "pooled"] = "per_domain"
+    hidden: PositiveInt = 512  # hidden channels of a region's classifier
+    feature_stage: str = ""  # empty: the deepest pre-trained map
 
 
 @METHODS.register("road")
 class Road(Method):
     """Target guided distillation (§3.1) and spatial-aware adaptation (§3.2): Eq. 5."""
 
+    options_type = RoadOptions
+
     def __init__(
         self,
         segmentor: Segmentor,
-        options: ModelOptions | None = None,
-        road: RoadOptions | None = None,
+        options: RoadOptions | None = None,
+        loss: LossOptions | None = None,
         *,
         pretrained: bool = True,
     ) -> None:
-        super().__init__(segmentor, options)
-        self.road = road or RoadOptions()
+        super().__init__(segmentor, options, loss)
         self.pretrained = pretrained
-        self.feature_stage = self.road.feature_stage or segmentor.feature_stage
-        if self.feature_stage in segmentor.head_stages and self.road.distillation != "none":
+        self.feature_stage = self.options.feature_stage or segmentor.feature_stage
+        if self.feature_stage in segmentor.head_stages and self.options.distillation != "none":
             raise UserError(
                 f"ROAD.FEATURE_STAGE {self.feature_stage} is a new layer, which has nothing to "
                 f"teach yet: name a pre-trained one, at the deepest {segmentor.feature_stage}"
             )
         self.teacher: nn.Module | None = None
         self.classifiers: RegionDiscriminators | None = None
-        if self.road.spatial:
-            rows, columns = self.road.regions
+        if self.options.spatial:
+            rows, columns = self.options.regions
             channels = segmentor.channels_at(self.feature_stage)
-            self.classifiers = RegionDiscriminators(channels, rows * columns, self.road.hidden)
-
-    @classmethod
-    def add_keys(cls, cfg: CfgNode) -> None:
-        cfg.ROAD = CfgNode()
-        cfg.ROAD.DISTILLATION = "target"  # images of Eq. 1: target | source | none
-        cfg.ROAD.DISTILLATION_WEIGHT = 0.1  # lambda 1
-        cfg.ROAD.SPATIAL = True  # spatial-aware adaptation, Eq. 2
-        cfg.ROAD.SPATIAL_WEIGHT = 0.01  # lambda 2
-        cfg.ROAD.LAMBDA_ON = "grl"  # grl: lambda 2 scales the reversed gradient; loss: Eq. 5
-        cfg.ROAD.REGIONS = [3, 3]  # rows, columns
-        cfg.ROAD.REDUCTION = "per_domain"  # mean of the domains' means; pooled: Eq. 3's letter
-        cfg.ROAD.HIDDEN = 512  # hidden channels of a region's classifier
-        cfg.ROAD.FEATURE_STAGE = ""  # empty: the deepest pre-trained map
+            self.classifiers = RegionDiscriminators(channels, rows * columns, self.options.hidden)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Road":
-        road = options_from(RoadOptions, cfg.ROAD)
-        options = ModelOptions.from_config(cfg)
-        return cls(segmentor, options, road, pretrained=bool(cfg.MODEL.WEIGHTS))
+        road = super().from_config(cfg, segmentor)
+        road.pretrained = bool(cfg.MODEL.WEIGHTS)
+        return road
 
     def prepare(self) -> None:
         """The teacher is the network as it was before training on the source (§3.1)."""
-        if self.road.distillation == "none":
+        if self.options.distillation == "none":
             return
         if not self.pretrained:
             raise UserError(
@@ -108,56 +90,53 @@ class Road(Method):
             )
         self.teacher = self.segmentor.frozen_copy(self.feature_stage)
 
-    def new_modules(self) -> list[nn.Module]:
-        return [self.classifiers] if self.classifiers is not None else []
+    def groups(self, rates: LayerRates) -> dict[str, list[dict]]:
+        groups = super().groups(rates)
+        if self.classifiers is not None:
+            groups["model"].append(parameter_group(self.classifiers, lr_mult=rates.head_lr_mult))
+        return groups
 
-    def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
+    def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
         target_features = None
         # Otherwise unused, and BatchNorm in training mode would adapt to the target all the same.
-        if self.road.spatial or self.road.distillation == "target":
+        if self.options.spatial or self.options.distillation == "target":
             target_features = self.segmentor.run(target.images, until=self.feature_stage)
-        losses = self.supervised(outputs, source.labels)
+        losses, target_logits, records = self.supervised(outputs, source.labels), None, {}
         if target_features is not None and target.pseudo_labels is not None:
-            self.expose_target_logits(self.segmentor.run(target_features, after=self.feature_stage))
-        if self.road.distillation != "none":
+            target_logits = self.segmentor.run(target_features, after=self.feature_stage)
+        if self.options.distillation != "none":
             imitate = {
                 "target": (target_features, target.images),
                 "source": (outputs.features, source.images),
             }
-            features, images = imitate[self.road.distillation]
+            features, images = imitate[self.options.distillation]
             with torch.no_grad():
                 taught = self.teacher(images)
-            losses["distillation"] = self.road.distillation_weight * distillation_loss(
+            losses["distillation"] = self.options.distillation_weight * distillation_loss(
                 features, taught
             )
-        if self.road.spatial:
-            losses["spatial"] = self._spatial_loss(
-                outputs.features, source.geometry, target_features, target.geometry
+        if self.options.spatial:
+            losses["spatial"], records = self._spatial_loss(
+                (outputs.features, source.geometry), (target_features, target.geometry)
             )
-        return losses
+        return Phase("model", losses, target_logits, records)
 
     def _spatial_loss(
-        self,
-        source_features: Tensor,
-        source_geometry: Geometry,
-        target_features: Tensor,
-        target_geometry: Geometry,
-    ) -> Tensor:
-        on_gradient = self.road.lambda_on == "grl"
-        coefficient = self.road.spatial_weight if on_gradient else 1.0
+        self, source: tuple[Tensor, Geometry], target: tuple[Tensor, Geometry]
+    ) -> tuple[Tensor, Records]:
+        """Eq. 2 on the features of both domains, weighted; and what is logged of it."""
+        on_gradient = self.options.lambda_on == "grl"
+        coefficient = self.options.spatial_weight if on_gradient else 1.0
         source_logits, target_logits = (
             self.classifiers(grad_reverse(features, coefficient), self.regions(features, geometry))
-            for features, geometry in (
-                (source_features, source_geometry),
-                (target_features, target_geometry),
-            )
+            for features, geometry in (source, target)
         )
-        loss, shared = spatial_loss(source_logits, target_logits, self.road.reduction)
-        accuracy = domain_accuracy(torch.cat(source_logits), torch.cat(target_logits))
-        self.record("accuracy/domain", accuracy)
-        self.record("regions/shared", shared / len(source_logits))
-        return loss if on_gradient else self.road.spatial_weight * loss
+        loss, shared = spatial_loss(source_logits, target_logits, self.options.reduction)
+        return loss if on_gradient else self.options.spatial_weight * loss, {
+            "accuracy/domain": domain_accuracy(torch.cat(source_logits), torch.cat(target_logits)),
+            "regions/shared": shared / len(source_logits),
+        }
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
         """Which regions both domains occupy, and how well they are told apart there (Fig. 3)."""
@@ -189,7 +168,7 @@ class Road(Method):
             geometry.columns(self.segmentor.input_positions(width).to(device)),
             geometry.height,
             geometry.width,
-            self.road.regions,
+            self.options.regions,
         )
 
 

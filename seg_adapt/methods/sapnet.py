@@ -2,85 +2,65 @@
 ECCV 2020, for semantic segmentation. The pyramid and its loss are `shared/sap`'s; the stage on the
 source alone that comes first is the engine's (`SOURCE_STAGE`)."""
 
-import numpy as np
-from fvcore.common.config import CfgNode
+from dataclasses import dataclass
 
-from seg_adapt.methods.base import METHODS, Method, ModelOptions
+import numpy as np
+
+from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
-from shared.sap import (
-    SapOptions,
-    SpatialAttentionPyramid,
-    add_sap_keys,
-    draw_pyramid,
-    sap_losses,
-    sap_options,
-)
+from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
+from shared.sap import SapOptions, SpatialAttentionPyramid, draw_pyramid, sap_losses
+
+
+@dataclass(frozen=True)
+class SapNetOptions(SapOptions):
+    feature_stage: str = ""  # where the features are taken; empty: deepest pre-trained map
 
 
 @METHODS.register("sapnet")
 class SapNet(Method):
-    """Hides the domain from a pyramid of pooled features, guided by the predictions (Eq. 6).
+    """Hides the domain from a pyramid of pooled features, guided by the predictions (Eq. 6)."""
 
-    Args:
-        feature_stage: cut of the features f̂; empty: the deepest pre-trained map.
-    """
+    options_type = SapNetOptions
 
     def __init__(
         self,
         segmentor: Segmentor,
-        options: ModelOptions | None = None,
-        sap: SapOptions | None = None,
-        *,
-        feature_stage: str = "",
+        options: SapNetOptions | None = None,
+        loss: LossOptions | None = None,
     ) -> None:
-        super().__init__(segmentor, options)
-        self.sap = sap or SapOptions()
-        self.feature_stage = feature_stage or segmentor.feature_stage
+        super().__init__(segmentor, options, loss)
+        self.feature_stage = self.options.feature_stage or segmentor.feature_stage
         channels = segmentor.channels_at(self.feature_stage)
-        self.discriminator = SpatialAttentionPyramid(channels, segmentor.num_classes, self.sap)
+        self.discriminator = SpatialAttentionPyramid(channels, segmentor.num_classes, self.options)
 
-    @classmethod
-    def add_keys(cls, cfg: CfgNode) -> None:
-        add_sap_keys(cfg, SapOptions())  # explained in shared/sap/options.py
-        cfg.SAP.FEATURE_STAGE = ""  # where the features are taken; empty: deepest pre-trained map
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "SapNet":
-        return cls(
-            segmentor,
-            ModelOptions.from_config(cfg),
-            sap_options(cfg),
-            feature_stage=cfg.SAP.FEATURE_STAGE,
-        )
-
-    def groups(self) -> dict[str, list[dict]]:
+    def groups(self, rates: LayerRates) -> dict[str, list[dict]]:
         # One optimizer: the reversed gradient reaches both players in a single backward.
-        pyramid = self.new_groups([self.discriminator], lr_mult=self.sap.lr_mult)
-        return {"model": self.segmentor_groups() + pyramid}
+        pyramid = parameter_group(self.discriminator, lr_mult=self.options.lr_mult)
+        return {"model": [*self.segmentor.parameter_groups(rates), pyramid]}
 
-    def losses(self, source: SourceBatch, target: TargetBatch) -> Losses:
+    def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
         target_features = self.segmentor.run(target.images, until=self.feature_stage)
         target_logits = self.segmentor.run(target_features, after=self.feature_stage)
-        self.expose_target_logits(target_logits)
         losses, accuracy = sap_losses(
             self.discriminator,
             (outputs.features, outputs.logits),
             (target_features, target_logits),
-            weight=self.sap.loss_weight,
-            reduction=self.sap.loss_reduction,
-            grl_scale=self.sap.grl_scale,
+            weight=self.options.loss_weight,
+            reduction=self.options.loss_reduction,
+            grl_scale=self.options.grl_scale,
         )
-        self.record("accuracy/domain", accuracy)
-        return self.supervised(outputs, source.labels) | losses
+        losses = self.supervised(outputs, source.labels) | losses
+        return Phase("model", losses, target_logits, {"accuracy/domain": accuracy})
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
         """Fig. 2: target images, the mask of every level and its mean weight."""
-        if not self.sap.pyramid:
+        if not self.options.pyramid:
             return {}
         features = self.segmentor.run(target.images, until=self.feature_stage)
         guide = self.segmentor.run(features, after=self.feature_stage)
         images = list(target.images.permute(0, 2, 3, 1).cpu().numpy())
         outputs = self.discriminator(features, guide)
-        return {"attention_pyramid": draw_pyramid(images, outputs, self.sap.levels)}
+        return {"attention_pyramid": draw_pyramid(images, outputs, self.options.levels)}

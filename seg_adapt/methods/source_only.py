@@ -1,7 +1,7 @@
 """No adaptation: cross-entropy on the source. The lower reference of every table."""
 
 from seg_adapt.methods.base import METHODS, Method
-from seg_adapt.structures import Losses, SourceBatch, TargetBatch
+from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 
 
 @METHODS.register("source_only")
@@ -10,5 +10,6 @@ class SourceOnly(Method):
 
     needs_target = False
 
-    def losses(self, source: SourceBatch, target: TargetBatch | None) -> Losses:
-        return self.supervised(self.segmentor.outputs(source.images), source.labels)
+    def phase(self, source: SourceBatch, target: TargetBatch | None) -> Phase:
+        outputs = self.segmentor.outputs(source.images)
+        return Phase("model", self.supervised(outputs, source.labels))

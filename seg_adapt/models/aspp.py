@@ -5,19 +5,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from shared.errors import UserError
-
 
 def _classifier(conv: nn.Conv2d) -> nn.Conv2d:
     nn.init.normal_(conv.weight, std=0.01)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv
-
-
-def _check_rates(rates: Sequence[int]) -> None:
-    if not rates or any(rate < 1 for rate in rates):
-        raise UserError(f"ASPP rates must be one or more positive integers, got {list(rates)}")
 
 
 class ASPP(nn.Module):
@@ -35,7 +28,6 @@ class ASPP(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        _check_rates(rates)
         self.branches = nn.ModuleList(
             _classifier(
                 nn.Conv2d(in_channels, num_classes, 3, padding=rate, dilation=rate, bias=bias)
@@ -60,7 +52,6 @@ class ASPPL(nn.Module):
         hidden: int = 1024,
     ) -> None:
         super().__init__()
-        _check_rates(rates)
         self.branches = nn.ModuleList(
             nn.Sequential(
                 OrderedDict(

@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_adapt.models.vgg16 import vgg16_stages
-from shared.errors import UserError
 
-PADDINGS = ("padded", "reflect")
 # What unpadded convolutions take from each side: 2 + 4 + 12 + 24 + 48 + 96 input pixels.
 MARGIN = 186
 _CHUNK = 1024
@@ -69,10 +67,6 @@ def frontend_stages(
         padding: 'padded' convolutions, or 'reflect' (published): unpadded ones on an image that is
             mirrored 186 pixels beyond each side.
     """
-    if padding not in PADDINGS:
-        raise UserError(
-            f"MODEL.FRONTEND.PADDING is '{padding}', expected one of {', '.join(PADDINGS)}"
-        )
     stages, channels = vgg16_stages(aligned=False, width=width)
     hidden = max(1, round(4096 * width))
     fc6 = ChunkedConv2d(channels["conv5"], hidden, 7, padding=12, dilation=4)

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from shared.errors import UserError
-
 # kind: (channel order taken from RGB, mean, std), the latter two in 0..255 and in network order
 _KINDS = {
     "caffe": ((2, 1, 0), (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0)),
@@ -27,8 +25,6 @@ class Preprocessing(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        if kind not in _KINDS:
-            raise UserError(f"unknown preprocessing '{kind}': available: {', '.join(_KINDS)}")
         order, mean, std = _KINDS[kind]
         self.register_buffer("order", torch.tensor(order))
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))

@@ -5,8 +5,6 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from shared.errors import UserError
-
 _BLOCKS = {
     18: (BasicBlock, [2, 2, 2, 2]),
     50: (Bottleneck, [3, 4, 6, 3]),
@@ -82,10 +80,6 @@ def resnet_stages(
         dilated: output stride 8 with dilations 2 and 4; otherwise 32, with the same parameters.
         last_shortcut: give layer4's last block a projection shortcut, to read DAST's checkpoints.
     """
-    if depth not in _BLOCKS:
-        raise UserError(f"no ResNet of depth {depth}: available: {sorted(_BLOCKS)}")
-    if layout not in ("caffe", "torchvision"):
-        raise UserError(f"unknown ResNet layout '{layout}': available: caffe, torchvision")
     net = _ScaledResNet(depth, width)
     net.maxpool.ceil_mode = True
     if layout == "caffe":

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from seg_adapt.models.preprocessing import Preprocessing
+from seg_adapt.options import LayerRates
 from shared.errors import UserError
 
 AUXILIARY = "auxiliary"  # the stage that is a second head, beside the chain
@@ -24,75 +26,85 @@ class Outputs(NamedTuple):
     auxiliary: Tensor | None = None  # (N, K, h, w) of the auxiliary head, in training only
 
 
-class Segmentor(nn.Module):
-    """Preprocessing and a chain of stages, from images to logits at the output stride.
-
-    A cut is the name of a stage ("layer4": after it) or of one of its residual blocks ("layer4.1":
-    after its second one).
+@dataclass(frozen=True)
+class Parts:
+    """What an architecture is built of.
 
     Args:
         stages: name to module, in the order they run; one named `auxiliary` is not of the chain.
         channels: output channels per stage.
-        output_stride: input pixels per output cell.
+        feature_stage: the deepest stage that ImageNet weights fill.
+        head_stages: stages of new layers; the others are the backbone.
         aligned: output cell i is centred on input pixel `output_stride * i`; otherwise on
             `output_stride * (i + 1/2) - 1/2`.
-        align_corners: of the upsampling of logits.
-        feature_stage: the deepest stage that ImageNet weights initialise.
-        head_stages: stages of new layers; the others are the backbone.
-        bn: "train" (statistics of the batch) or "frozen" (running statistics whatever `train()`
-            says). Concerns the backbone only: a new layer's running statistics mean nothing yet.
-        bn_affine: whether the backbone's BatchNorm weights and biases are trained.
-        freeze_stages: stages whose parameters are not trained at all.
-        architecture: the name this was built from; tells which pretrained weights fit.
+        output_stride: input pixels per output cell.
         auxiliary_from: the cut whose feature the stage `auxiliary`, a second head that only
             training uses, turns into logits; None without one.
         auxiliary_weight: of that head's loss.
     """
 
+    stages: Mapping[str, nn.Module]
+    channels: Mapping[str, int]
+    feature_stage: str
+    head_stages: tuple[str, ...] = ("head",)
+    aligned: bool = True
+    output_stride: int = 8
+    auxiliary_from: str | None = None
+    auxiliary_weight: float = 0.0
+
+
+class Segmentor(nn.Module):
+    """Preprocessing and a chain of stages, from images to logits at the output stride.
+
+    A cut is the name of a stage ("layer4": after it) or of one of its residual blocks ("layer4.1":
+    after its second one). The parts' numbers are attributes.
+
+    Args:
+        num_classes: channels of the logits.
+        architecture: what the parts are of; tells which pretrained weights fit.
+        align_corners: of the upsampling of logits.
+        bn: "train" (statistics of the batch) or "frozen" (running statistics whatever `train()`
+            says). Concerns the backbone only: a new layer's running statistics mean nothing yet.
+    """
+
     def __init__(
         self,
-        stages: Mapping[str, nn.Module],
-        *,
-        preprocessing: Preprocessing,
+        parts: Parts,
         num_classes: int,
-        channels: Mapping[str, int],
-        output_stride: int,
-        aligned: bool,
-        align_corners: bool,
-        feature_stage: str,
-        head_stages: tuple[str, ...],
-        bn: str = "train",
-        bn_affine: bool = True,
-        freeze_stages: Sequence[str] = (),
-        architecture: str = "",
-        auxiliary_from: str | None = None,
-        auxiliary_weight: float = 0.0,
+        preprocessing: Preprocessing,
+        *,
+        architecture: str,
+        align_corners: bool = False,
+        bn: Literal["train", "frozen"] = "train",
     ) -> None:
         super().__init__()
-        if bn not in ("train", "frozen"):
-            raise UserError(f"unknown BatchNorm mode '{bn}': available: train, frozen")
         self.preprocessing = preprocessing
-        self.stages = nn.ModuleDict(stages)
+        self.stages = nn.ModuleDict(parts.stages)
         self.num_classes = num_classes
-        self.channels = dict(channels)
-        self.output_stride = output_stride
-        self.aligned = aligned
-        self.align_corners = align_corners
-        self.feature_stage = feature_stage
-        self.head_stages = head_stages
-        self.bn = bn
+        self.channels = parts.channels
+        self.feature_stage = parts.feature_stage
+        self.head_stages = parts.head_stages
+        self.aligned = parts.aligned
+        self.output_stride = parts.output_stride
+        self.auxiliary_from = parts.auxiliary_from
+        self.auxiliary_weight = parts.auxiliary_weight
         self.architecture = architecture
-        self.auxiliary_from = auxiliary_from
-        self.auxiliary_weight = auxiliary_weight
+        self.align_corners = align_corners
+        self.set_bn(bn)
+
+    def freeze(self, stages: Sequence[str], *, bn_affine: bool) -> None:
+        """Excludes whole stages, and the backbone's BatchNorm weights and biases, from training.
+
+        Args:
+            bn_affine: False excludes the latter.
+        """
         if not bn_affine:
             for norm in self._backbone_norms():
-                norm.weight.requires_grad_(False)
-                norm.bias.requires_grad_(False)
-        for name in freeze_stages:
+                norm.requires_grad_(False)
+        for name in stages:
             if name not in self.stages:
                 raise UserError(f"cannot freeze '{name}': stages are {', '.join(self.stages)}")
             self.stages[name].requires_grad_(False)
-        self.train(self.training)
 
     def _backbone_norms(self) -> list[_BatchNorm]:
         return [
@@ -103,10 +115,8 @@ class Segmentor(nn.Module):
             if isinstance(module, _BatchNorm)
         ]
 
-    def set_bn(self, bn: str) -> None:
+    def set_bn(self, bn: Literal["train", "frozen"]) -> None:
         """Changes how the backbone's BatchNorm runs from now on: "train" or "frozen"."""
-        if bn not in ("train", "frozen"):
-            raise UserError(f"unknown BatchNorm mode '{bn}': available: train, frozen")
         self.bn = bn
         self.train(self.training)
 
@@ -204,24 +214,18 @@ class Segmentor(nn.Module):
             return self.output_stride * index
         return self.output_stride * (index + 0.5) - 0.5
 
-    def parameter_groups(
-        self,
-        *,
-        backbone_lr_mult: float = 1.0,
-        head_lr_mult: float = 10.0,
-        bias_lr_mult: float = 1.0,
-        bias_decay: bool = True,
-    ) -> list[dict[str, Any]]:
+    def parameter_groups(self, rates: LayerRates) -> list[dict[str, Any]]:
         """Every trainable parameter once: {"params", "lr_mult", "weight_decay_mult"} per group."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for stage_name, stage in self.stages.items():
-            stage_mult = head_lr_mult if stage_name in self.head_stages else backbone_lr_mult
+            new = stage_name in self.head_stages
+            stage_mult = rates.head_lr_mult if new else rates.backbone_lr_mult
             for name, parameter in stage.named_parameters():
                 if not parameter.requires_grad:
                     continue
                 is_bias = name.rpartition(".")[2] == "bias"
-                lr_mult = stage_mult * (bias_lr_mult if is_bias else 1.0)
-                decay_mult = 0.0 if is_bias and not bias_decay else 1.0
+                lr_mult = stage_mult * (rates.bias_lr_mult if is_bias else 1.0)
+                decay_mult = 0.0 if is_bias and not rates.bias_decay else 1.0
                 groups.setdefault((lr_mult, decay_mult), []).append(parameter)
         return [
             {"params": parameters, "lr_mult": lr_mult, "weight_decay_mult": decay_mult}

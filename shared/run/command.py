@@ -3,17 +3,16 @@
 import argparse
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
-from shared import checkpoint
 from shared.config import find_config, load_config
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
-from shared.run.folder import CONFIG, checkpoint_at
 from shared.run.launch import Machines
 
 SCRIPTS = {"segmentation": "seg_adapt/train.py", "detection": "det_adapt/train_net.py"}
@@ -83,15 +82,16 @@ def log_to_stderr() -> None:
 
 
 def load_experiment(
-    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = ()
+    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = (), **options: Any
 ) -> CfgNode:
     """`load_config`; a file of the other half is answered with the right command.
 
     Args:
         half: segmentation or detection.
+        options: of `load_config`.
     """
     try:
-        return load_config(defaults, path, overrides)
+        return load_config(defaults, path, overrides, **options)
     except UserError:
         other = half_of(path)
         if other in (None, half):
@@ -104,27 +104,9 @@ def load_experiment(
 def half_of(path: Path) -> str | None:
     """'segmentation' or 'detection', by an experiment's keys; None where that is unclear."""
     try:
-        return _half_of_keys(CfgNode.load_yaml_with_base(str(find_config(path))))
+        keys = CfgNode.load_yaml_with_base(str(find_config(path)))
     except (OSError, yaml.YAMLError, TypeError, AttributeError, AssertionError, RecursionError):
         return None
-
-
-def half_of_checkpoint(path: Path) -> str | None:
-    """`half_of` a checkpoint's config.
-
-    Args:
-        path: a checkpoint, or the folder of its run.
-    """
-    file = checkpoint_at(path)
-    for folder in (file.parent, file.parent.parent):
-        if (folder / CONFIG).is_file():
-            return half_of(folder / CONFIG)
-    state = checkpoint.load(file)
-    config = state.get("config") if isinstance(state, dict) else None
-    return _half_of_keys(yaml.safe_load(config)) if isinstance(config, str) else None
-
-
-def _half_of_keys(keys: Mapping) -> str | None:
     model = keys.get("MODEL")
     model = set(model) if isinstance(model, dict) else set()
     if keys.keys() & _ONLY_SEGMENTATION or "ARCHITECTURE" in model:

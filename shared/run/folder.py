@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from shared.config import flatten
+from shared.config import differences, flatten, nested, plain
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
 from shared.files import write_atomically
@@ -29,6 +29,8 @@ RESUMABLE_KEYS = (
     "TEST.OFFICIAL",
     "TEST.PICTURES",
 )
+# How long a run is and what it is scored on can be told without its defaults.
+_ALWAYS_WRITTEN = ("SOLVER.MAX_ITER", "DATASETS.TEST")
 _SCORED_ON = ("DATASETS.TEST", "DATASETS.LABEL_SPACE", "DATASETS.CLASSES")
 
 logger = logging.getLogger(__name__)
@@ -58,13 +60,19 @@ def checkpoint_at(path: Path) -> Path:
     return checkpoint
 
 
-def write_config(run: Path, cfg: CfgNode) -> None:
-    """config.yaml, itself an experiment file: keys without a value are left out, as YAML asks."""
-    node = cfg.clone()
-    node.defrost()
-    _drop_empty(node)
+def write_config(run: Path, cfg: CfgNode, defaults: CfgNode | None = None) -> None:
+    """config.yaml, itself an experiment file: keys without a value are left out, as YAML asks.
+
+    Args:
+        defaults: of the same keys; what equals them is left out as well, so that another version
+            or engine that knows fewer keys reads the file. None: every key is written.
+    """
+    values = flatten(cfg)
+    if defaults is not None:
+        values = differences(cfg, defaults) | {key: values[key] for key in _ALWAYS_WRITTEN}
+    values = {key: plain(value) for key, value in values.items() if value is not None}
     run.mkdir(parents=True, exist_ok=True)
-    write_atomically(run / CONFIG, node.dump().encode())
+    write_atomically(run / CONFIG, yaml.safe_dump(nested(values)).encode())
 
 
 def settings_of(run: Path) -> dict[str, object]:
@@ -110,7 +118,7 @@ def check_same_run(
         then, now: flat settings; keys that `then` lacks are not compared.
         extendable: why SOLVER.MAX_ITER cannot grow; None: it can.
     """
-    changes = differences(then, now)
+    changes = changed_settings(then, now)
     length = "SOLVER.MAX_ITER"
     longer = now.get(length, 0) > then.get(length, 0)
     if longer and extendable is None:
@@ -125,7 +133,7 @@ def check_same_run(
     )
 
 
-def differences(
+def changed_settings(
     then: Mapping[str, object], now: Mapping[str, object], prefixes: Iterable[str] = ("",)
 ) -> dict[str, tuple[object, object]]:
     """Key to both values, of what differs; `RESUMABLE_KEYS` and keys that `then` lacks do not."""
@@ -135,12 +143,17 @@ def differences(
         if key in then
         and key.startswith(tuple(prefixes))
         and key not in RESUMABLE_KEYS
-        and _plain(then[key]) != _plain(value)
+        and plain(then[key]) != plain(value)
     }
 
 
 def comparable_baseline(
-    cfg: CfgNode, *, named: Path | None, default: Path | None, trained_with: Iterable[str] = ()
+    cfg: CfgNode,
+    *,
+    named: Path | None,
+    default: Path | None,
+    trained_with: Iterable[str] = (),
+    defaults: CfgNode | None = None,
 ) -> Path | None:
     """The run to compare with; None where there is none.
 
@@ -150,6 +163,7 @@ def comparable_baseline(
         named: by the user.
         default: used where none is named.
         trained_with: beginnings of the keys whose difference is worth a warning.
+        defaults: of the keys that config.yaml leaves out; see `write_config`.
 
     Raises:
         MissingFileError: the named run is not there or not finished.
@@ -160,9 +174,10 @@ def comparable_baseline(
         if named is None:
             return None
         raise MissingFileError(f"no finished run '{named}' to compare with (--baseline)")
-    then, now = settings_of(baseline), flatten(cfg)
+    then = ({} if defaults is None else flatten(defaults)) | settings_of(baseline)
+    now = flatten(cfg)
     scored_on = {key: now[key] for key in _SCORED_ON if now.get(key)}
-    unlike = _listed(differences(then, scored_on))
+    unlike = _listed(changed_settings(then, scored_on))
     if unlike and named is None:
         logger.warning("%s is no baseline of this run: its %s", baseline, unlike)
         return None
@@ -172,7 +187,7 @@ def comparable_baseline(
             "same images and classes"
         )
     then["total iterations"], now["total iterations"] = map(total_iterations, (then, now))
-    unlike = _listed(differences(then, now, trained_with)) if trained_with else ""
+    unlike = _listed(changed_settings(then, now, trained_with)) if trained_with else ""
     if unlike:
         logger.warning("baseline %s differs in more than the method: %s", baseline, unlike)
     return baseline
@@ -180,16 +195,3 @@ def comparable_baseline(
 
 def _listed(changes: Mapping[str, tuple[object, object]]) -> str:
     return "; ".join(f"{key} is {a!r}, here {b!r}" for key, (a, b) in changes.items())
-
-
-def _plain(value: object) -> object:
-    """YAML has no tuples."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _drop_empty(node: CfgNode) -> None:
-    for key in [key for key, value in node.items() if value is None]:
-        del node[key]
-    for value in node.values():
-        if isinstance(value, CfgNode):
-            _drop_empty(value)

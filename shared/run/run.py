@@ -11,9 +11,9 @@ import torch
 from fvcore.common.config import CfgNode
 
 from shared import distributed
+from shared.data.images import write_png
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment, read_metrics
-from shared.images import write_png
 from shared.progress import Progress, peak_memory
 from shared.report import write_report
 from shared.run.folder import write_config
@@ -33,11 +33,13 @@ class Run(ABC):
         test: the labelled data set that is scored; None: nothing is.
         device: where the model is.
         scored: which checkpoint the scores are of.
+        defaults: of the keys; those that have them are left out of config.yaml. None: none are.
     """
 
     test: object | None
     device: torch.device
     scored = "last checkpoint"
+    defaults: CfgNode | None = None
 
     def __init__(
         self, cfg: CfgNode, *, baseline: Path | None = None, compared: Sequence[Path] = ()
@@ -224,6 +226,6 @@ class Run(ABC):
 
     def _describe(self) -> None:
         if distributed.is_main():
-            write_config(self.folder, self.cfg)
+            write_config(self.folder, self.cfg, self.defaults)
             text = json.dumps(self.environment(), indent=1)
             (self.folder / "environment.json").write_text(text)

@@ -5,14 +5,10 @@ import numpy as np
 import torch
 
 from det_adapt.structures import Detections
-from shared.catalog import (
-    Annotation,
-    DetectionDataset,
-    DetectionRecord,
-    load_detection,
-    read_instance_ids,
-)
-from shared.images import write_png
+from shared.data.catalog import load_detection
+from shared.data.cityscapes import read_instance_ids
+from shared.data.images import write_png
+from shared.data.records import Annotation, DetectionDataset, DetectionRecord
 
 CLASSES = ("car", "person", "bus")
 SIZE = (120, 160)
@@ -28,7 +24,7 @@ def record(name, *annotations, size=SIZE):
 
 
 def dataset(*records, classes=CLASSES):
-    return DetectionDataset("made up", records, classes, "val")
+    return DetectionDataset("made up", records, classes)
 
 
 def detections(*things, masks=None):

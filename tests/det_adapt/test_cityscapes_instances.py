@@ -18,7 +18,8 @@ from scenes import (
 )
 
 from det_adapt.evaluation.cityscapes import RESULT, CityscapesEvaluation, score_files
-from shared.catalog import CITYSCAPES_THINGS, load_detection
+from shared.data.catalog import load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS
 from shared.errors import UserError
 
 

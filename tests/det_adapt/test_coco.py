@@ -24,7 +24,7 @@ from scenes import (
 )
 
 from det_adapt.evaluation.coco import COCOEvaluation, encode
-from shared.catalog import load_detection
+from shared.data.catalog import load_detection
 from shared.errors import UserError
 
 

@@ -1,4 +1,3 @@
-import json
 import sys
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from det_adapt.config import (
     sap_plan,
     seed,
 )
-from det_adapt.detectron2_keys import DETECTRON2_ONLY, NOWHERE, SHARED
-from det_adapt.engines import choose_engine
-from shared.config import flatten, load_config
+from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
+from det_adapt.engines import choose_engine, engine_config, engine_defaults
+from shared.config import flatten, load_config, plain
 from shared.errors import UserError
+from shared.run.folder import write_config
 
 SAP_ON = ["MODEL.META_ARCHITECTURE", "SAPRCNN", "SAP.ENABLED", "True"]
 
@@ -25,33 +25,34 @@ def load(*overrides):
     return load_config(defaults(), None, overrides)
 
 
+def refused(engine, *overrides):
+    """The message for overrides of a usable config."""
+    with pytest.raises(UserError) as error:
+        engine_config(engine, None, ["MODEL.META_ARCHITECTURE", "SAPRCNN", *overrides])
+    return str(error.value)
+
+
 def test_defaults_are_usable_and_source_only():
     cfg = load()
-    check(cfg)
+    check(cfg, defaults())
     check_torchvision(cfg)
     assert sap_plan(cfg) is None
-
-
-def test_groups_of_keys_do_not_overlap():
-    assert len(SHARED) + len(NOWHERE) + len(DETECTRON2_ONLY) == len(
-        SHARED | NOWHERE | DETECTRON2_ONLY
-    )
 
 
 @pytest.mark.detectron2
 def test_keys_and_defaults_are_detectron2s():
     from detectron2.config import get_cfg
 
-    ours = SHARED | NOWHERE | DETECTRON2_ONLY
     theirs = flatten(get_cfg())
-    assert ours == theirs
-    assert all(type(ours[key]) is type(theirs[key]) for key in theirs)
+    assert {key: theirs[key] for key in KEYS} == KEYS
+    assert all(type(value) is type(theirs[key]) for key, value in KEYS.items())
+    for beginning in WITHOUT_EFFECT:
+        assert any(key.startswith(beginning) for key in theirs), beginning
+        assert not any(key.startswith(beginning) for key in KEYS)
 
 
 @pytest.mark.detectron2
 def test_both_engines_read_the_same_file(tmp_path):
-    from det_adapt.engines.detectron2 import defaults as detectron2_defaults
-
     path = tmp_path / "a.yaml"
     path.write_text(
         "VERSION: 2\nMODEL: {META_ARCHITECTURE: SAPRCNN, RPN: {NMS_THRESH: 0.6}}\n"
@@ -60,18 +61,15 @@ def test_both_engines_read_the_same_file(tmp_path):
         "DATASETS: {TRAIN: [sim10k], TARGET: [cityscapes_det_train]}\n"
     )
     overrides = ["INPUT.MIN_SIZE_TRAIN", "(600,)"]
-    ours = load_config(defaults(), path, overrides)
-    theirs = load_config(detectron2_defaults(), path, overrides)
-    assert flatten(ours) == flatten(theirs)
-    check(theirs)
-    # The resolved config of a Detectron2 run is a file for the other engine.
-    dumped = tmp_path / "dumped.yaml"
-    dumped.write_text(
-        "\n".join(line for line in theirs.dump().splitlines() if not line.endswith(": null"))
-    )
-    again = load_config(defaults(), dumped)
-    check_torchvision(again)
-    assert json.dumps(flatten(again)) == json.dumps(flatten(ours))
+    ours = engine_config("torchvision", path, overrides)
+    theirs = engine_config("detectron2", path, overrides)
+    assert flatten(ours).items() <= flatten(theirs).items()
+    # The config.yaml of a Detectron2 run is a file for either engine.
+    written = tmp_path / "config.yaml"
+    write_config(tmp_path, theirs, engine_defaults("detectron2"))
+    for engine, expected in (("torchvision", ours), ("detectron2", theirs)):
+        again = engine_config(engine, written, [])
+        assert plain(list(flatten(again).items())) == plain(list(flatten(expected).items()))
 
 
 def test_sap_defaults_are_the_papers_for_detection():
@@ -101,17 +99,21 @@ def test_an_unknown_key_is_refused_with_the_nearest_name():
     ],
 )
 def test_a_key_that_needs_detectron2_is_named(key, value):
-    cfg = load(key, value)
-    check(cfg)
-    with pytest.raises(UserError, match=key) as error:
-        check_torchvision(cfg)
-    assert INSTALL_DETECTRON2 in str(error.value)
+    message = refused("torchvision", key, value)
+    assert key in message and "--engine detectron2" in message and INSTALL_DETECTRON2 in message
+
+
+@pytest.mark.parametrize(
+    "engine", ["torchvision", pytest.param("detectron2", marks=pytest.mark.detectron2)]
+)
+def test_a_key_without_effect_is_refused(engine):
+    message = refused(engine, "INPUT.CROP.ENABLED", "True")
+    assert "INPUT.CROP.ENABLED" in message and "images are read and drawn here" in message
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["INPUT.CROP.ENABLED", "True"], r"INPUT\.CROP\.ENABLED"),
         (["INPUT.FORMAT", "GBR"], "INPUT.FORMAT is 'GBR', expected one of BGR, RGB"),
         (["INPUT.MIN_SIZE_TRAIN", "(600.5,)"], r"INPUT\.MIN_SIZE_TRAIN"),
         (
@@ -128,6 +130,7 @@ def test_a_key_that_needs_detectron2_is_named(key, value):
         (["MODEL.ANCHOR_GENERATOR.SIZES", "[]"], "MODEL.ANCHOR_GENERATOR.SIZES"),
         (["DATASETS.TRAIN", "[1]"], "DATASETS.TRAIN is .* expected a list of names"),
         (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
+        (["MODEL.BACKBONE.FREEZE_AT", "-1"], "MODEL.BACKBONE.FREEZE_AT is -1, expected 0 to 5"),
         (["SAP.ENABLED", "True"], "SAPRCNN"),
         (["SAP.LOSS_WEIGHT", "-1"], "SAP.LOSS_WEIGHT"),
         ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], "one map"),
@@ -135,12 +138,17 @@ def test_a_key_that_needs_detectron2_is_named(key, value):
 )
 def test_an_unusable_value_is_named(overrides, message):
     with pytest.raises(UserError, match=message):
-        check(load(*overrides))
+        check(load(*overrides), defaults())
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("MODEL.BACKBONE.NAME", "build_mobilenet"), ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads")],
+    [
+        ("MODEL.BACKBONE.NAME", "build_mobilenet"),
+        ("MODEL.RESNETS.NORM", "LN"),
+        ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+        ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign"),
+    ],
 )
 def test_a_part_that_the_torchvision_engine_lacks_is_named(key, value):
     with pytest.raises(UserError, match=f"{key} is '{value}', .* torchvision"):

@@ -9,13 +9,13 @@ from scenes import annotation
 
 from det_adapt.config import defaults
 from det_adapt.data.build import paired_loader, source_dataset, target_dataset
-from det_adapt.data.loaders import BatchPlan, PairedLoader, SlotDataset, samples_in_order
+from det_adapt.data.loaders import SlotDataset, samples_in_order
 from det_adapt.data.samples import Augmentation, read_sample, resized_size
-from shared.catalog import DetectionDataset
 from shared.config import changed, load_config
+from shared.data.images import read_image
+from shared.data.records import DetectionDataset
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
-from shared.images import read_image
 from shared.toy.layouts import make_toy
 
 CLASSES = ("car", "person")
@@ -195,23 +195,9 @@ def records(make_record):
 
 
 def slots(records, domain=Domain.SOURCE, seed=3, **options):
-    dataset = DetectionDataset("made up", records, CLASSES, "train")
+    dataset = DetectionDataset("made up", records, CLASSES)
     augmentation = Augmentation((20, 40), 99, flip=0.5)
     return SlotDataset(dataset, augmentation, domain=domain, seed=seed, **options)
-
-
-def test_an_epoch_shows_every_image_once_in_changing_order(records):
-    dataset = slots(records)
-    epochs = [[dataset.record(5 * e + place).name for place in range(5)] for e in range(4)]
-    assert all(sorted(epoch) == list("abcde") for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) > 1
-
-
-def test_domains_draw_from_separate_streams(records):
-    source, target = slots(records), slots(records, Domain.TARGET)
-    pairs = [(source.record(s).name, target.record(s).name) for s in range(40)]
-    assert any(a != b for a, b in pairs)
-    assert any(source.load(s).image.shape != target.load(s).image.shape for s in range(8))
 
 
 def test_a_slot_is_always_the_same(records):
@@ -224,7 +210,7 @@ def test_a_slot_is_always_the_same(records):
 def test_a_target_sample_knows_no_annotation(records):
     poisoned = tuple(replace(r, annotations="poison", instances="poison") for r in records)
     target = slots(poisoned, Domain.TARGET, masks=True)
-    assert all(r.annotations is None and r.instances is None for r in target.records)
+    assert all(r.annotations is None and r.instances is None for r in target.dataset.records)
     sample = target.load(0)
     assert (sample.boxes, sample.classes, sample.masks) == (None, None, None)
     clean = slots(records, Domain.TARGET).load(0)
@@ -247,43 +233,11 @@ def test_data_without_images_or_boxes_is_refused(records, make_record):
         slots((make_record("a", None),))
 
 
-def names(loader):
-    return [tuple([s.name for s in batch] for batch in pair if batch) for pair in loader]
-
-
-def test_resuming_and_processes_see_what_one_uninterrupted_process_sees(records):
-    source, target = slots(records), slots(records, Domain.TARGET)
-    whole = names(PairedLoader(source, target, BatchPlan(2), start=0, stop=4))
-    assert names(PairedLoader(source, target, BatchPlan(2), start=2, stop=4)) == whole[2:]
-    parts = [
-        names(PairedLoader(source, target, BatchPlan(2, rank, 2), start=0, stop=4))
-        for rank in range(2)
-    ]
-    joined = [
-        tuple(a + b for a, b in zip(*pairs, strict=True)) for pairs in zip(*parts, strict=True)
-    ]
-    assert joined == whole
-
-
-def test_drawing_samples_leaves_torchs_generator_alone(records):
-    before = torch.get_rng_state()
-    names(PairedLoader(slots(records), None, BatchPlan(1), start=0, stop=1))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_worker_processes_give_the_same_and_pass_errors_on(records):
-    source = slots(records)
-    whole = names(PairedLoader(source, None, BatchPlan(1), start=0, stop=5))
-    assert names(PairedLoader(source, None, BatchPlan(1), start=0, stop=5, workers=1)) == whole
-    records[0].image.unlink()
-    with pytest.raises(MissingFileError, match=r"no file .*a\.png"):
-        names(PairedLoader(source, None, BatchPlan(1), start=0, stop=5, workers=1))
-
-
-def test_inference_sees_every_image_once_and_no_annotation(records):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_inference_sees_every_image_once_and_no_annotation(records, workers):
     poisoned = tuple(replace(r, annotations="poison", instances="poison") for r in records)
-    dataset = DetectionDataset("made up", poisoned, CLASSES, "val")
-    samples = list(samples_in_order(dataset, HALF))
+    dataset = DetectionDataset("made up", poisoned, CLASSES)
+    samples = list(samples_in_order(dataset, HALF, workers=workers))
     assert [s.name for s in samples] == list("abcde")
     assert all(s.image.shape == (3, 20, 30) and s.boxes is None for s in samples)
     parts = [
@@ -292,12 +246,7 @@ def test_inference_sees_every_image_once_and_no_annotation(records):
     assert parts == [["a", "c", "e"], ["b", "d"]]
     records[1].image.unlink()
     with pytest.raises(MissingFileError, match=r"no file .*b\.png"):
-        list(samples_in_order(dataset, HALF))
-
-
-def test_a_batch_that_cannot_be_divided_is_refused():
-    with pytest.raises(UserError, match=r"IMS_PER_BATCH 3 .* multiple of 2"):
-        BatchPlan(3, 0, 2)
+        list(samples_in_order(dataset, HALF, workers=workers))
 
 
 # --- from a config -------------------------------------------------------------------------------

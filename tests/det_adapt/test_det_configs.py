@@ -7,11 +7,11 @@ from fvcore.common.config import CfgNode
 from det_adapt import toy
 from det_adapt.config import sap_plan
 from det_adapt.data.build import train_augmentation
-from det_adapt.engines.torchvision.trainer import SapRCNN, build_optimizer
+from det_adapt.engines import engine_config
 from det_adapt.source_stage import source_config
-from det_adapt.training import engine_config
-from shared.catalog import DETECTION
+from det_adapt.torchvision_engine import SapRCNN, build_optimizer
 from shared.config import CONFIGS
+from shared.data.catalog import DETECTION
 
 FILES = sorted(
     path
@@ -40,7 +40,7 @@ def test_it_builds_and_says_what_it_is(path):
     train_augmentation(cfg)
     # Full networks, without their memory.
     with torch.device("meta"):
-        model = SapRCNN.from_config(cfg)
+        model = SapRCNN(cfg)
     build_optimizer(cfg, model)
     assert (model.sap is None) == path.stem.startswith("source_")
     assert max(cfg.SOLVER.STEPS) < cfg.SOLVER.MAX_ITER
@@ -51,11 +51,11 @@ def test_it_builds_and_says_what_it_is(path):
 def test_detectron2_builds_the_same_network(path):
     from detectron2.modeling import build_model
 
-    from det_adapt.engines.torchvision import to_detectron2
+    from det_adapt.weights import to_detectron2
 
     ours = engine_config("torchvision", path, [])
     with torch.device("meta"):
-        expected = to_detectron2(SapRCNN.from_config(ours).state_dict())
+        expected = to_detectron2(SapRCNN(ours).state_dict())
     cfg = engine_config("detectron2", path, ["MODEL.DEVICE", "meta"])
     with torch.device("meta"):
         built = build_model(cfg).state_dict()

@@ -1,19 +1,20 @@
 import json
 
+import commands
 import cv2
 import numpy as np
 import pytest
 import torch
 from scenes import detections
 
-from det_adapt.engines.torchvision.trainer import Training
+from det_adapt.config import defaults
+from det_adapt.engines import engine_config
 from det_adapt.pictures import draw_detections
 from det_adapt.predict import Predictor, main
 from det_adapt.predictions import read_detections
-from det_adapt.training import engine_config
-from shared.cli import call
+from det_adapt.torchvision_engine import Trainer
 from shared.config import CONFIGS
-from shared.images import write_png
+from shared.data.images import write_png
 from shared.pictures import class_colors
 from shared.run.folder import write_config
 
@@ -35,14 +36,14 @@ def run(tmp_path_factory):
         *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "TEST.DETECTIONS_PER_IMAGE", "5"),
     ]
     cfg = engine_config("torchvision", CONFIGS / "sapnet_toy_foggy.yaml", overrides)
-    write_config(folder, cfg)
-    Training(cfg).save()
+    write_config(folder, cfg, defaults())
+    Trainer(cfg).save()
     return folder
 
 
 def predict(run, source, output, *options):
     fixed = ["--checkpoint", run, "--engine", "torchvision", source, "--output", output]
-    return call(main, [str(argument) for argument in (*fixed, *options)])
+    return commands.run(main, *fixed, *options)
 
 
 def names(folder):

@@ -2,56 +2,15 @@
 
 import pytest
 import torch
+from networks import ADVERSARY, C4, EMPTY, ONE, RESNET18, TWO, VGG16, build, recording, unlabelled
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from det_adapt.engines.torchvision import TorchvisionDetector, from_detectron2, to_detectron2
-from det_adapt.structures import Sample
+from det_adapt.weights import from_detectron2, to_detectron2
 
 pytestmark = pytest.mark.detectron2
 
 TOLERANCE = 1e-5
-COMMON = {
-    "MODEL.DEVICE": "cpu",
-    "MODEL.META_ARCHITECTURE": "SAPRCNN",
-    "MODEL.MASK_ON": True,
-    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
-    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[24, 48, 96]],
-    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 200,
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": 150,
-    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 40,
-    "MODEL.RPN.POST_NMS_TOPK_TEST": 30,
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 64,
-    "MODEL.ROI_HEADS.NUM_CLASSES": 3,
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 24,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
-    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.001,
-    "INPUT.FORMAT": "RGB",
-    "TEST.DETECTIONS_PER_IMAGE": 20,
-}
-VGG16 = {
-    "MODEL.BACKBONE.NAME": "build_vgg16_backbone",
-    "MODEL.VGG.WIDTH": 0.125,
-    "MODEL.RPN.IN_FEATURES": ["conv5"],
-    "MODEL.RPN.SMOOTH_L1_BETA": 0.1,
-    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-    "MODEL.ROI_HEADS.IN_FEATURES": ["conv5"],
-    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
-    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
-    "MODEL.ROI_MASK_HEAD.NUM_CONV": 4,
-    "SAP.LOWER.FEATURE": "conv3",
-}
-C4 = {
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
-    "MODEL.RESNETS.OUT_FEATURES": ["res2", "res4"],
-    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.5,
-    "SAP.LOWER.FEATURE": "res2",
-}
 MODELS = {
     "vgg16": VGG16,
     "vgg16_roipool_bgr": VGG16
@@ -75,31 +34,16 @@ MODELS = {
         "MODEL.RESNETS.NORM": "BN",
         "MODEL.BACKBONE.FREEZE_AT": 1,
     },
-    "resnet18_c4_gn": C4
-    | {
-        "MODEL.RESNETS.DEPTH": 18,
-        "MODEL.RESNETS.STEM_OUT_CHANNELS": 32,
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
-        "MODEL.RESNETS.NORM": "GN",
-        "MODEL.BACKBONE.FREEZE_AT": 0,
-    },
+    "resnet18_c4_gn": RESNET18,
 }
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def engines(request):
     """(ours, Detectron2's) with the same weights, built from the same keys."""
-    from detectron2.modeling import build_model
-
-    from det_adapt.engines.detectron2 import defaults
-
-    cfg = defaults()
-    keys = COMMON | MODELS[request.param]
-    cfg.merge_from_list([item for pair in keys.items() for item in pair])
-    torch.manual_seed(0)
-    ours = tamed(TorchvisionDetector.from_config(cfg))
-    cfg.SAP.ENABLED = True
-    theirs = build_model(cfg)
+    keys = MODELS[request.param]
+    ours = tamed(build("torchvision", keys))
+    theirs = build("detectron2", keys | ADVERSARY)
     theirs.sap = None  # its parameters are no part of the detector
     unlike = theirs.load_state_dict(to_detectron2(ours.state_dict()), strict=False)
     assert counters_only(unlike.missing_keys) and not unlike.unexpected_keys
@@ -139,33 +83,6 @@ def tamed(detector):
     return detector
 
 
-def sample(name, size, boxes, classes, seed, file_size=None):
-    """A noise image with ellipses for masks."""
-    generator = torch.Generator().manual_seed(seed)
-    height, width = size
-    image = torch.randint(0, 256, (3, height // 8 + 1, width // 8 + 1), generator=generator)
-    image = image.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width]
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
-    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
-        across = (2 * columns + 1 - x1 - x2) / (x2 - x1)
-        down = (2 * rows + 1 - y1 - y2) / (y2 - y1)
-        mask[:] = across**2 + down**2 <= 1
-    file_height, file_width = file_size or size
-    return Sample(
-        image.to(torch.uint8),
-        name,
-        file_height,
-        file_width,
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        torch.tensor(classes, dtype=torch.int64),
-        masks,
-    )
-
-
-ONE = sample("one", (121, 175), [(8, 20, 60, 90.5), (50, 30, 170, 110)], [2, 0], 1, (242, 321))
-TWO = sample("two", (140, 150), [(20.25, 10, 44, 44)], [1], 2)
-EMPTY = sample("empty", (121, 175), [], [], 3)
 BATCHES = {"one": [ONE], "equal_sizes": [ONE, EMPTY], "padded": [ONE, TWO, EMPTY]}
 
 
@@ -186,12 +103,10 @@ def close(first, second):
 
 def trained(engine, samples):
     """Losses and maps under the samplers' seed."""
-    from detectron2.utils.events import EventStorage
-
     engine.train()
     engine.zero_grad()
     torch.manual_seed(5)
-    with EventStorage():
+    with recording("detectron2"):
         return engine.source(samples)
 
 
@@ -226,13 +141,13 @@ def test_anchors(engines):
 @torch.no_grad()
 def test_features_logits_and_proposals(engines, samples):
     ours, theirs = engines[0].eval(), engines[1].eval()
-    images, sizes = ours._batch(samples)
+    images, sizes = ours.batch_images(samples)
     expected_images = theirs.preprocess_image(theirs.inputs(samples))
     assert torch.equal(images, expected_images.tensor)
     features = ours.backbone(images)[ours.feature]
     expected_features = theirs.backbone(images)
     assert close(features, expected_features[theirs.feature])
-    logits, deltas = ours._rpn_head(features)
+    [logits], [deltas] = ours.rpn.head([features])
     generator = theirs.proposal_generator
     [their_logits], [their_deltas] = generator.rpn_head([expected_features[theirs.feature]])
     assert close(logits, their_logits)
@@ -256,7 +171,8 @@ def test_detections_and_masks(engines, samples):
         assert close(own.boxes, true.boxes)
         assert close(own.scores, true.scores)
         assert own.masks.any()
-        assert torch.equal(own.masks, true.masks)
+        # A pixel whose probability is 0.5 up to rounding may fall on either side.
+        assert (own.masks != true.masks).float().mean() <= 1e-6
 
 
 def test_losses_and_gradients_under_one_seed(engines, samples):
@@ -283,7 +199,7 @@ def test_losses_and_gradients_under_one_seed(engines, samples):
 @torch.no_grad()
 def test_maps_of_both_domains(engines, samples):
     ours, theirs = engines
-    target = [Sample(each.image, each.name, each.height, each.width) for each in samples]
+    target = [unlabelled(each) for each in samples]
     pairs = [(trained(ours, samples)[1], trained(theirs, samples)[1])]
     pairs.append((ours.target(target), theirs.target(target)))
     for found, expected in pairs:

@@ -1,219 +1,81 @@
-"""The detector on torchvision: its formulas, padding, degenerate batches, weights and errors."""
+"""What only the torchvision engine has: its own formulas, optimizers, checkpoints and errors."""
 
 import math
 
 import pytest
 import torch
+from networks import (
+    EMPTY,
+    FC_HEAD,
+    ONE,
+    RESNET18,
+    RESNET18_STRIDE_8,
+    VGG16,
+    build,
+    config,
+)
 from torch import nn
-from torchvision import models
 from torchvision.ops import box_iou
 
-from det_adapt.config import defaults
-from det_adapt.engines.torchvision import (
-    TorchvisionDetector,
-    fill,
-    from_detectron2,
-    from_imagenet,
-    initialise,
-    to_detectron2,
-)
-from det_adapt.engines.torchvision.masks import draw_masks, region_masks
-from det_adapt.engines.torchvision.proposals import CellAnchors, ProposalNetwork
-from det_adapt.engines.torchvision.regions import BoxPredictor, RegionPool
-from det_adapt.engines.torchvision.roi_heads import DetectorHeads
+from det_adapt.engines import engine_defaults
 from det_adapt.structures import Sample
+from det_adapt.torchvision_engine import build_detector, build_optimizer
+from det_adapt.torchvision_engine.masks import draw_masks, region_masks
+from det_adapt.torchvision_engine.proposals import CellAnchors, ProposalNetwork
+from det_adapt.torchvision_engine.roi_heads import DetectorHeads
+from det_adapt.torchvision_engine.trainer import rate_factor, read_checkpoint
+from shared import checkpoint
 from shared.errors import UserError
 
-RESNET18 = {
-    "MODEL.RESNETS.DEPTH": 18,
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 32,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
-    "MODEL.RESNETS.NORM": "GN",
-    "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 4,
-    "MODEL.ROI_HEADS.NUM_CLASSES": 3,
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 8,
-    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,
-    "MODEL.RPN.POST_NMS_TOPK_TEST": 10,
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[16, 32]],
-    "SAP.LOWER.FEATURE": "res2",
-    "INPUT.FORMAT": "RGB",
-}
-STANDARD = {
-    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
-    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
-}
-VGG16 = {
-    **RESNET18,
-    **STANDARD,
-    "MODEL.BACKBONE.NAME": "build_vgg16_backbone",
-    "MODEL.BACKBONE.FREEZE_AT": 2,
-    "MODEL.VGG.WIDTH": 0.0625,
-    "MODEL.RPN.IN_FEATURES": ["conv5"],
-    "MODEL.ROI_HEADS.IN_FEATURES": ["conv5"],
-    "MODEL.ROI_MASK_HEAD.NUM_CONV": 2,
-    "SAP.LOWER.FEATURE": "conv3",
-}
-STRIDE_8 = {
-    **RESNET18,
-    **STANDARD,
-    "MODEL.RPN.IN_FEATURES": ["res3"],
-    "MODEL.ROI_HEADS.IN_FEATURES": ["res3"],
-}
-SHAPES = {"resnet18": RESNET18, "vgg16": VGG16, "resnet18_stride8": STRIDE_8}
+MODELS = {"resnet18": RESNET18, "vgg16": VGG16, "resnet18_stride_8": RESNET18_STRIDE_8}
 
 
-def config(keys=RESNET18, **more):
-    cfg = defaults()
-    pairs = keys | {name.replace("__", "."): value for name, value in more.items()}
-    cfg.merge_from_list([item for pair in pairs.items() for item in pair])
-    return cfg
-
-
-def build(keys=RESNET18, **more):
-    torch.manual_seed(0)
-    return TorchvisionDetector.from_config(config(keys, **more))
-
-
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(params=MODELS)
 def detector(request):
-    return build(SHAPES[request.param], MODEL__MASK_ON=True)
+    return build("torchvision", MODELS[request.param])
 
 
-def sample(height=70, width=101, boxes=((10, 8, 40, 44), (30, 20, 90, 64)), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-    masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
-    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
-        mask[y1:y2, x1:x2] = True
-    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    classes = torch.arange(len(boxes)) % 3
-    return Sample(image, f"image {seed}", 2 * height, 3 * width, boxes, classes, masks)
-
-
-def finite(losses):
-    return all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
-
-
-def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(detector):
-    losses, maps = detector.train().source([sample(), sample(64, 80, seed=1)])
-    assert set(losses) == {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
-    assert finite(losses)
-    sum(losses.values()).backward()
-    for name, parameter in detector.named_parameters():
-        frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
-        assert parameter.requires_grad != frozen, name
-        assert frozen or parameter.grad.abs().sum() > 0, name
-    assert all(each.requires_grad for each in (*maps.features, *maps.logits, *maps.lower))
-
-
-def test_maps_are_as_large_as_those_of_the_image_alone(detector):
-    sizes = [(70, 101), (64, 96), (79, 81), (33, 112)]
-    samples = [sample(*size, seed=seed) for seed, size in enumerate(sizes)]
-    together = detector.train().target(samples)
-    for index, each in enumerate(samples):
-        alone = detector.target([each])
-        for maps, own in zip(together, alone, strict=True):
-            assert maps[index].shape == own[0].shape
-        assert alone.features[0].shape[1] == detector.feature_channels
-        assert alone.logits[0].shape[1] == detector.anchors
-        assert alone.lower[0].shape[1] == detector.lower_channels
-
-
-@torch.no_grad()
-def test_garbage_in_the_padding_changes_no_map(detector):
-    images, sizes = detector._batch([sample(), sample(40, 64, boxes=(), seed=1)])
-    stages = detector.backbone(images)
-    logits, _ = detector._rpn_head(stages[detector.feature])
-    clean = detector._maps(stages, logits, sizes)
-    for name in (detector.feature, detector.lower):
-        rows, columns = (clean.features if name == detector.feature else clean.lower)[1].shape[2:]
-        assert stages[name].shape[2] > rows and stages[name].shape[3] > columns
-        stages[name][1, :, rows:] = math.nan
-        stages[name][1, :, :, columns:] = math.nan
-    garbage = detector._maps(stages, logits * math.nan, sizes)
-    for maps, same in zip(clean, garbage, strict=True):
-        assert all(torch.equal(*pair) for pair in zip(maps, same, strict=True))
-
-
-def test_source_and_target_see_the_same_maps_and_the_target_no_annotation(detector):
-    class Unreadable:
-        def __getattr__(self, name):
-            raise AssertionError("an annotation of the target was read")
-
-    one = sample()
-    _, source = detector.train().source([one])
-    poisoned = Sample(one.image, one.name, 1, 1, Unreadable(), Unreadable(), Unreadable())
-    target = detector.target([poisoned])
-    for maps, same in zip(source, target, strict=True):
-        assert torch.equal(maps[0], same[0])
-
-
-def test_image_without_objects(detector):
-    losses, _ = detector.train().source([sample(boxes=())])
-    assert finite(losses)
-    assert losses["loss_rpn_loc"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
-    assert losses["loss_rpn_cls"] > 0 and losses["loss_cls"] > 0
-    sum(losses.values()).backward()
-
-
-@pytest.mark.parametrize("boxes", [(), ((10, 8, 40, 44),)])
-def test_no_proposals(detector, boxes):
-    one = sample(boxes=boxes)
+@pytest.mark.parametrize("one", [EMPTY, ONE], ids=["empty", "objects"])
+def test_no_proposals(detector, one):
     features = torch.randn(1, detector.feature_channels, 5, 7)
-    none = [torch.zeros(0, 4)]
+    none, sizes = [torch.zeros(0, 4)], [(121, 175)]
     target = {"boxes": one.boxes, "labels": one.classes + 1, "masks": one.masks}
-    _, losses = detector.train().roi_heads(features, none, [(70, 101)], [target])
-    assert finite(losses)
+    _, losses = detector.train().roi_heads(features, none, sizes, [target])
+    assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    [found], _ = detector.eval().roi_heads(features, none, [(70, 101)])
+    [found], _ = detector.eval().roi_heads(features, none, sizes)
     assert [len(found[name]) for name in ("boxes", "scores", "classes", "masks")] == [0] * 4
 
 
 def test_diverged_weights_give_no_detections_rather_than_an_error(detector):
     with torch.no_grad():
         detector.rpn.head.bbox_pred.bias.fill_(math.nan)
-    [found] = detector.eval().detect([sample()])
+    [found] = detector.eval().detect([ONE])
     assert len(found) == 0
-    assert found.masks.shape == (0, 140, 303)
-
-
-def test_detections_are_in_pixels_of_the_file_and_sorted():
-    detector = build(MODEL__MASK_ON=True, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0).eval()
-    [found] = detector.detect([sample()])
-    assert len(found) > 5
-    assert found.masks.shape == (len(found), 140, 303)
-    assert (found.scores.diff() <= 0).all()
-    x1, y1, x2, y2 = found.boxes.T
-    assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 303).all() and (y2 <= 140).all()
-    assert x2.max() > 202 and y2.max() > 80  # beyond the network's image, were it unscaled
-    assert ((found.classes >= 0) & (found.classes < 3)).all()
+    assert found.masks.shape == (0, 242, 321)
 
 
 def test_each_image_is_detected_as_if_it_were_alone_where_sizes_agree():
-    detector = build().eval()
-    samples = [sample(seed=seed) for seed in range(2)]
-    together = detector.detect(samples)
-    for each, expected in zip(samples, together, strict=True):
+    detector = build("torchvision", RESNET18).eval()
+    together = detector.detect([ONE, EMPTY])
+    for each, expected in zip((ONE, EMPTY), together, strict=True):
         [alone] = detector.detect([each])
         torch.testing.assert_close(alone.boxes, expected.boxes, rtol=0, atol=1e-3)
         torch.testing.assert_close(alone.scores, expected.scores, rtol=0, atol=1e-5)
 
 
-def test_images_are_normalised_in_the_networks_order_and_padded_with_zero():
-    keys = {"MODEL.PIXEL_MEAN": [10.0, 20.0, 30.0], "MODEL.PIXEL_STD": [2.0, 4.0, 5.0]}
-    image = torch.tensor([110, 120, 130], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 6)
+def test_images_are_normalized_in_the_networks_order_and_padded_with_zero():
+    keys = {"MODEL.PIXEL_MEAN": [10, 20, 30], "MODEL.PIXEL_STD": [2, 4, 5]}
+    image = torch.tensor([111, 120, 130], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 6)
     samples = [Sample(image, "a", 4, 6), Sample(image[:, :3, :5], "b", 3, 5)]
-    for order, expected in (("RGB", (50.0, 25.0, 20.0)), ("BGR", (60.0, 25.0, 16.0))):
-        batch, sizes = build(RESNET18 | keys, INPUT__FORMAT=order)._batch(samples)
+    for order, expected in (("RGB", (50.5, 25.0, 20.0)), ("BGR", (60.0, 25.0, 16.2))):
+        batch, sizes = build("torchvision", RESNET18 | keys, INPUT__FORMAT=order).batch_images(
+            samples
+        )
         assert sizes == [(4, 6), (3, 5)]
         assert batch.shape == (2, 3, 4, 6)
-        assert batch[0, :, 0, 0].tolist() == list(expected)
-        assert batch[1, :, :3, :5].flatten(1).unique(dim=1)[:, 0].tolist() == list(expected)
+        assert batch[0, :, 0, 0].tolist() == pytest.approx(list(expected))
+        assert torch.equal(batch[1, :, :3, :5], batch[0, :, :3, :5])
         assert not batch[1, :, 3:].any() and not batch[1, :, :, 5:].any()
 
 
@@ -247,17 +109,22 @@ def smooth_l1(found, wanted, beta):
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_proposal_losses_against_loops(beta):
-    anchors = CellAnchors([20], [0.5, 1.0], stride=8)
-    rpn = ProposalNetwork(
-        4, anchors, batch_size=1000, beta=beta, loss_weight=2.0, box_loss_weight=3.0
-    )
+    keys = {
+        "MODEL.ANCHOR_GENERATOR.SIZES": [[20]],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0]],
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 1000,
+        "MODEL.RPN.SMOOTH_L1_BETA": beta,
+        "MODEL.RPN.LOSS_WEIGHT": 2.0,
+        "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": 3.0,
+    }
+    rpn = ProposalNetwork(config("torchvision", keys), channels=4, stride=8)
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(1, 2, 4, 5, generator=generator)
     deltas = torch.randn(1, 8, 4, 5, generator=generator)
     truth = torch.tensor([[3.0, 2.0, 24.0, 21.0], [20.0, 10.0, 33.0, 40.0]])
     targets = [{"boxes": truth}]
     _, losses = rpn(torch.zeros(1, 4, 4, 5), logits, deltas, [(32, 40)], targets)
-    boxes = anchors(torch.zeros(1, 4, 4, 5))
+    boxes = rpn.anchor_generator(torch.zeros(1, 4, 4, 5))
     ious = box_iou(truth, boxes)
     objectness = box = objects = 0.0
     for index, anchor in enumerate(boxes):
@@ -279,24 +146,24 @@ def test_proposal_losses_against_loops(beta):
     assert losses["loss_rpn_loc"].item() == pytest.approx(6 * box / 1000, rel=1e-5)
 
 
-class Mean(nn.Module):
-    """A box head without weights: one vector per region."""
-
-    def forward(self, regions):
-        return regions.mean(dim=(2, 3))
-
-
-def heads(**arguments):
+def heads(**keys):
+    """Of three classes, on a map of six channels and stride 8."""
     torch.manual_seed(0)
-    pool = RegionPool(2, 8, sampling_ratio=1)
-    predictor = BoxPredictor(6, 3)
-    nn.init.normal_(predictor.bbox_pred.weight, std=0.3)
-    return DetectorHeads(box_pool=pool, box_head=Mean(), box_predictor=predictor, **arguments)
+    fixed = {"MODEL.MASK_ON": False, "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 2}
+    cfg = config("torchvision", FC_HEAD | fixed, **keys)
+    module = DetectorHeads(cfg, channels=6, stride=8)
+    nn.init.normal_(module.box_predictor.bbox_pred.weight, std=0.3)
+    return module
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_box_losses_against_loops(beta):
-    module = heads(batch_size=1000, positive_fraction=0.5, beta=beta, box_loss_weight=3.0)
+    module = heads(
+        MODEL__ROI_HEADS__BATCH_SIZE_PER_IMAGE=1000,
+        MODEL__ROI_HEADS__POSITIVE_FRACTION=0.5,
+        MODEL__ROI_BOX_HEAD__SMOOTH_L1_BETA=beta,
+        MODEL__ROI_BOX_HEAD__BBOX_REG_LOSS_WEIGHT=3.0,
+    )
     features = torch.randn(1, 6, 6, 8, generator=torch.Generator().manual_seed(1))
     truth = torch.tensor([[3.0, 2.0, 24.0, 21.0], [20.0, 10.0, 33.0, 40.0]])
     classes = torch.tensor([2, 0])
@@ -304,7 +171,7 @@ def test_box_losses_against_loops(beta):
     targets = [{"boxes": truth, "labels": classes + 1}]
     _, losses = module(features, [proposals], [(48, 64)], targets)
     regions = torch.cat([proposals, truth])
-    logits, deltas = module.box_predictor(Mean()(module.box_roi_pool(features, [regions])))
+    logits, deltas = module.box_predictor(module.box_head(module.box_roi_pool(features, [regions])))
     cross_entropy = box = 0.0
     for index, region in enumerate(regions):
         overlap, best = box_iou(truth, region[None])[:, 0].max(dim=0)
@@ -320,7 +187,7 @@ def test_box_losses_against_loops(beta):
 
 
 def test_detections_by_hand():
-    module = heads(score_threshold=0.2, nms_threshold=0.5, detections_per_image=3)
+    module = heads(MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.2, TEST__DETECTIONS_PER_IMAGE=3)
     proposals = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 70, 70], [5, 5, 20, 20]])
     chances = torch.tensor(
         [
@@ -350,7 +217,7 @@ def test_training_masks_against_their_definition():
 
 def test_drawn_masks_against_loops():
     def interpolated(mask, box, row, column):
-        """Bilinear between the cells' centres, with zeros around."""
+        """Bilinear between the cells' centers, with zeros around."""
         x1, y1, x2, y2 = box
         x = (column + 0.5 - x1) / (x2 - x1) * len(mask) - 0.5
         y = (row + 0.5 - y1) / (y2 - y1) * len(mask) - 0.5
@@ -371,116 +238,90 @@ def test_drawn_masks_against_loops():
     assert draw_masks(torch.zeros(0, 4, 4), torch.zeros(0, 4), (20, 30)).shape == (0, 20, 30)
 
 
-@pytest.mark.parametrize("keys", [RESNET18, VGG16], ids=["resnet18", "vgg16"])
-def test_files_of_either_engine_fill_everything(tmp_path, keys):
-    first = build(keys, MODEL__MASK_ON=True)
-    path = tmp_path / "weights.pth"
-    for state in (first.state_dict(), to_detectron2(first.state_dict())):
-        torch.save({"model": state, "iteration": 3}, path)
-        cfg = config(keys, MODEL__MASK_ON=True, MODEL__WEIGHTS=str(path))
-        torch.manual_seed(1)
-        second = TorchvisionDetector.from_config(cfg)
-        report = initialise(second, cfg)
-        assert set(report.matched) == set(first.state_dict())
-        assert not report.missing + report.misshapen + report.unexpected
-        loaded = second.state_dict()
-        assert all(torch.equal(tensor, loaded[n]) for n, tensor in first.state_dict().items())
-    names = to_detectron2(first.state_dict())
-    assert set(from_detectron2(names)) == set(first.state_dict())
-    assert not any("bn" in name or "downsample" in name or "mask_fcn_" in name for name in names)
-
-
-def test_other_classes_are_reported_and_another_backbone_refused():
-    weights = build().state_dict() | {"sap.weight": torch.zeros(1)}
-    report = fill(build(MODEL__ROI_HEADS__NUM_CLASSES=5), weights, "stage1.pth")
-    predictor = "roi_heads.box_predictor"
-    assert report.misshapen == [
-        f"{predictor}.{layer}.{kind}"
-        for layer in ("cls_score", "bbox_pred")
-        for kind in ("weight", "bias")
-    ]
-    assert report.unexpected == ["sap.weight"]
-    assert f"{predictor}.*" in str(report) and "sap.weight" in str(report)
-    with pytest.raises(UserError, match=r"stage1.pth.*MODEL.BACKBONE.*backbone.conv1"):
-        fill(build(VGG16), weights, "stage1.pth")
-
-
-@pytest.mark.parametrize(
-    ("name", "keys"),
-    [
-        ("resnet50", {"MODEL.RESNETS.STRIDE_IN_1X1": False}),
-        ("resnet101", {"MODEL.RESNETS.DEPTH": 101, "MODEL.RESNETS.STRIDE_IN_1X1": False}),
-        (
-            "vgg16",
-            {
-                "MODEL.BACKBONE.NAME": "build_vgg16_backbone",
-                "MODEL.RPN.IN_FEATURES": ["conv5"],
-                "MODEL.ROI_HEADS.IN_FEATURES": ["conv5"],
-                **STANDARD,
-                "MODEL.ROI_BOX_HEAD.FC_DIM": 4096,
-                "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
-            },
-        ),
-    ],
-)
-def test_torchvisions_imagenet_weights_fit(name, keys):
-    with torch.device("meta"):  # names and shapes only
-        classifier = getattr(models, name)(weights=None).state_dict()
-        detector = TorchvisionDetector.from_config(config({"INPUT.FORMAT": "RGB"} | keys))
-    own = {name: tensor.shape for name, tensor in detector.state_dict().items()}
-    renamed = {
-        name: tensor.shape
-        for name, tensor in from_imagenet(classifier).items()
-        if not name.endswith("num_batches_tracked")
-    }
-    assert all(own[name] == shape for name, shape in renamed.items())
-    fresh = ("rpn.head.", "roi_heads.box_predictor.")
-    assert all(name.startswith(fresh) for name in set(own) - set(renamed))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("INPUT__FORMAT", "BGR"), ("MODEL__RESNETS__STRIDE_IN_1X1", True)]
-)
-def test_torchvisions_weights_need_their_conventions(tmp_path, key, value):
-    path = tmp_path / "resnet18.pth"
-    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, path)
-    more = {"MODEL__RESNETS__DEPTH": 50, "MODEL__RESNETS__STRIDE_IN_1X1": False, key: value}
-    cfg = config(MODEL__WEIGHTS=str(path), **more)
-    with pytest.raises(UserError, match=key.replace("__", ".")):
-        initialise(build(), cfg)
-
-
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"MODEL.RESNETS.DEPTH": 20}, "MODEL.RESNETS.DEPTH is 20, expected one of 18"),
         ({"MODEL.RESNETS.STEM_OUT_CHANNELS": 24}, "multiples of 32"),
         ({"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 30}, "a multiple of 4"),
-        ({"MODEL.BACKBONE.FREEZE_AT": -1}, "MODEL.BACKBONE.FREEZE_AT is -1, expected 0 to 5"),
-        ({"MODEL.RESNETS.NORM": "LN"}, "MODEL.RESNETS.NORM is 'LN'"),
-        ({"MODEL.BACKBONE.NAME": "build_swin"}, "MODEL.BACKBONE.NAME is 'build_swin'"),
         ({"MODEL.RPN.IN_FEATURES": ["res3", "res4"]}, "MODEL.RPN.IN_FEATURES"),
         ({"MODEL.RPN.IN_FEATURES": ["res3"]}, "expected the same one map in both"),
         ({"MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64]]}, "2 lists of SIZES"),
-        ({"MODEL.ROI_HEADS.NAME": "CascadeROIHeads"}, "MODEL.ROI_HEADS.NAME is 'CascadeROIHeads'"),
         ({"MODEL.ROI_HEADS.NAME": "StandardROIHeads"}, "MODEL.ROI_BOX_HEAD.NUM_FC is 0"),
-        ({"MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign"}, "POOLER_TYPE is 'ROIAlign'"),
+        (
+            {"MODEL.RPN.IN_FEATURES": ["res3"], "MODEL.ROI_HEADS.IN_FEATURES": ["res3"]},
+            "reads a map of 256 channels, .* has 128",
+        ),
         ({"SAP.LOWER.FEATURE": "conv3"}, "SAP.LOWER.FEATURE names 'conv3', expected one of stem"),
     ],
 )
 def test_wrong_values_are_named(keys, message):
     with pytest.raises(UserError, match=message):
-        build(RESNET18 | keys)
-
-
-def test_res5_needs_res4():
-    maps = {"MODEL.RPN.IN_FEATURES": ["res3"], "MODEL.ROI_HEADS.IN_FEATURES": ["res3"]}
-    with pytest.raises(UserError, match="reads a map of 128 channels"):
-        build(RESNET18 | maps)
+        build("torchvision", RESNET18 | keys)
 
 
 def test_masks_are_asked_for_by_name():
-    one = sample()
-    without = Sample(one.image, "street 7", 70, 101, one.boxes, one.classes)
+    without = Sample(ONE.image, "street 7", 121, 175, ONE.boxes, ONE.classes)
     with pytest.raises(UserError, match="'street 7' has no instance masks"):
-        build(MODEL__MASK_ON=True).train().source([without])
+        build("torchvision", RESNET18).train().source([without])
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def test_groups_follow_detectron2s_keys():
+    keys = {"WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.2, "BIAS_LR_FACTOR": 2.0, "BASE_LR": 0.5}
+    solver = {f"SOLVER.{key}": value for key, value in keys.items()}
+    adversary = {"SAP.ENABLED": True, "SAP.LR_MULT": 10.0, "MODEL.BACKBONE.FREEZE_AT": 1}
+    cfg = config("torchvision", RESNET18 | solver | adversary)
+    model = build_detector(cfg)
+    groups = build_optimizer(cfg, model).param_groups
+    found = {id(p): group for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found)
+    for name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if name.startswith("backbone.stem"):
+                assert id(parameter) not in found
+                continue
+            group = found[id(parameter)]
+            is_norm = isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm)
+            assert group["weight_decay"] == (0.2 if is_norm else 0.1), name
+            rate = (2.0 if own == "bias" else 1.0) * (10.0 if name.startswith("sap.") else 1.0)
+            assert group["lr_mult"] == rate, name
+
+
+def schedule(engine="torchvision", **keys):
+    cfg = engine_defaults(engine)
+    for key, value in keys.items():
+        cfg.SOLVER[key] = value
+    return cfg
+
+
+def test_the_rate_warms_up_and_falls_in_steps():
+    cfg = schedule(MAX_ITER=12, STEPS=(6, 9), WARMUP_ITERS=4, WARMUP_FACTOR=0.2, GAMMA=0.5)
+    factors = [rate_factor(cfg, iteration) for iteration in range(12)]
+    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert factors == pytest.approx(expected)
+    cfg.SOLVER.WARMUP_METHOD = "constant"
+    assert [rate_factor(cfg, i) for i in range(6)] == pytest.approx([0.2] * 4 + [1, 1])
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("method", ["linear", "constant"])
+def test_the_rate_is_detectron2s(method):
+    from detectron2.solver import build_lr_scheduler
+
+    keys = {"MAX_ITER": 20, "STEPS": (9, 15), "WARMUP_ITERS": 5, "WARMUP_METHOD": method}
+    cfg = schedule("detectron2", **keys)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    for iteration in range(20):
+        assert rate_factor(cfg, iteration) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_file_that_is_no_checkpoint_of_a_run_is_named(tmp_path):
+    checkpoint.save({"a": torch.zeros(1)}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match="no checkpoint of a run"):
+        read_checkpoint(tmp_path / "last.pt")

@@ -1,9 +1,14 @@
 """The command line, the loop of the torchvision engine, and the folder of a run."""
 
+import contextlib
+import io
 import json
+import logging
 import shutil
+from types import SimpleNamespace
 from unittest.mock import patch
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -12,11 +17,10 @@ from scenes import detections
 
 from det_adapt import train_net
 from det_adapt.config import defaults
-from det_adapt.engines.torchvision.trainer import SapRCNN, Training, build_optimizer, rate_factor
+from det_adapt.engines import engine_config
 from det_adapt.predictions import read_detections, write_detections
-from det_adapt.training import engine_config
+from det_adapt.torchvision_engine.trainer import Trainer
 from shared import checkpoint
-from shared.cli import call
 from shared.config import CONFIGS, changed
 from shared.errors import UserError
 from shared.events import read_metrics
@@ -49,18 +53,16 @@ def settings(root, tmp_path, monkeypatch):
     return [*TINY, "DATASETS.ROOT", str(root)]
 
 
+def command(name):
+    return train_net.main, "--config-file", CONFIGS / f"{name}.yaml", "--engine", "torchvision"
+
+
 def run(name, *arguments):
-    config = ["--config-file", CONFIGS / f"{name}.yaml", "--engine", "torchvision"]
-    return call(train_net.main, [str(a) for a in (*config, *arguments)])
+    return commands.run(*command(name), *arguments)
 
 
 def fails(capsys, name, *arguments):
-    """The one line of a user's error."""
-    capsys.readouterr()
-    assert run(name, *arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    return commands.fails(capsys, *command(name), *arguments)
 
 
 def config(root, output, *overrides):
@@ -70,44 +72,61 @@ def config(root, output, *overrides):
     return cfg
 
 
-def trained(cfg, *, resume=False):
-    training = Training(cfg)
-    if resume:
-        training.resume()
-    logs = []
-    training.train(logs.append)
-    return training, logs
-
-
-def equal(ours, theirs):
-    ours, theirs = ours.model.state_dict(), theirs.model.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
-
-
 # --- the command line ----------------------------------------------------------------------------
 
 
-def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
-    settings, tmp_path, capsys, caplog
-):
-    caplog.set_level("INFO")
-    assert run("sapnet_toy", *settings) == 0
-    printed = capsys.readouterr().out
-    assert "first the source-only stage: runs/source_toy" in caplog.text
-    assert "missing (new layers): sap.upper.*" in caplog.text
-    assert "source_toy: AP50" in printed and "sapnet_toy: AP50" in printed
-    assert "The first is the stage that the second starts from" in printed
-    for name, pictures in (("source_toy", set()), ("sapnet_toy", {"pictures"})):
-        folder = tmp_path / "runs" / name
-        found = {path.name for path in folder.iterdir()}
-        assert found == NAMES | {"checkpoints", "panels", "report.html"} | pictures
-        assert len(list((folder / "predictions").glob("*.json"))) == 3
-        score = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
-        assert score["images"] == 3 and score["iteration"] == 4
-        assert set(score["ap50"]) == {"car"} and score["coco"].keys() == {"box"}
-        assert score["cityscapes"] is None
-        assert score["protocols"].keys() == {"11-point", "COCO box AP50", "COCO box AP"}
-    folder = tmp_path / "runs/sapnet_toy"
+@pytest.fixture(scope="module")
+def adapted(root, tmp_path_factory):
+    """A folder in which the toy pair was trained and adapted, and what the command said."""
+    folder = tmp_path_factory.mktemp("adapted")
+    settings = [*TINY, "DATASETS.ROOT", str(root)]
+    printed, logged = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(logged)
+    logging.getLogger().addHandler(handler)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        logging.getLogger().setLevel(logging.INFO)
+        assert run("sapnet_toy", *settings) == 0
+    logging.getLogger().removeHandler(handler)
+    return SimpleNamespace(folder=folder, printed=printed.getvalue(), log=logged.getvalue())
+
+
+@pytest.fixture
+def beside(adapted, settings, tmp_path, monkeypatch):
+    """A copy of that folder, entered: a test may write into it."""
+    copy = tmp_path / "beside"
+    shutil.copytree(adapted.folder, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def last_score(folder):
+    return [event for event in read_metrics(folder) if event["kind"] == "eval"][-1]
+
+
+def test_a_toy_pair_trains_its_source_stage_and_adapts(adapted):
+    assert "first the source-only stage: runs/source_toy" in adapted.log
+    assert "missing (new layers): sap.upper.*" in adapted.log
+    assert "source_toy: AP50" in adapted.printed and "sapnet_toy: AP50" in adapted.printed
+    assert "The first is the stage that the second starts from" in adapted.printed
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures"), [("source_toy", set()), ("sapnet_toy", {"pictures"})]
+)
+def test_a_run_leaves_predictions_scores_and_a_report(adapted, name, pictures):
+    folder = adapted.folder / "runs" / name
+    names = {path.name for path in folder.iterdir()}
+    assert names == NAMES | {"checkpoints", "panels", "report.html"} | pictures
+    assert len(list((folder / "predictions").glob("*.json"))) == 3
+    score = last_score(folder)
+    assert score["images"] == 3 and score["iteration"] == 4
+    assert set(score["ap50"]) == {"car"} and score["coco"].keys() == {"box"}
+    assert score["cityscapes"] is None
+    assert score["protocols"].keys() == {"11-point", "COCO box AP50", "COCO box AP"}
+
+
+def test_a_run_says_how_it_was_trained_and_draws_before_and_after(adapted):
+    folder = adapted.folder / "runs/sapnet_toy"
     [line] = [e for e in read_metrics(folder) if e["kind"] == "train"]
     losses = {"loss/rpn_cls", "loss/rpn_loc", "loss/cls", "loss/box_reg", "loss/sap"}
     assert line.keys() >= losses | {"accuracy/domain", "lr/model", "peak_memory_mb"}
@@ -116,35 +135,52 @@ def test_a_toy_pair_trains_its_source_stage_adapts_scores_and_draws(
     panel = np.asarray(Image.open(next((folder / "panels").glob("*.png"))))
     assert panel.shape[1] > 4 * panel.shape[0] * 1.5  # input, truth, before, after
 
+
+def test_a_run_that_is_there_is_scored_again_but_not_overwritten(beside, adapted, settings, capsys):
     assert "already holds a run" in fails(capsys, "sapnet_toy", *settings)
     assert run("sapnet_toy", "--eval-only", *settings) == 0
-    assert capsys.readouterr().out == printed
+    assert capsys.readouterr().out == adapted.printed
     message = fails(capsys, "sapnet_toy", "--resume", *settings, "SAP.LOSS_WEIGHT", "0.5")
     assert "SAP.LOSS_WEIGHT was 0.1, is 0.5" in message
+    message = fails(capsys, "sapnet_toy", "--resume", *settings, "SOLVER.MOMENTUM", "0.5")
+    assert "SOLVER.MOMENTUM was 0.9, is 0.5" in message  # a default, which config.yaml leaves out
 
-    matched = [*settings, "SAP.ENABLED", "False", "OUTPUT_DIR", "runs/matched"]
+
+def test_a_run_grows_where_it_is_resumed_to_more_iterations(beside, settings):
+    longer = ("--resume", *settings, "SOLVER.MAX_ITER", "6")
+    assert run("sapnet_toy", *longer) == 0
+    assert last_score(beside / "runs/sapnet_toy")["iteration"] == 6
+
+
+def test_the_baseline_that_is_named_was_scored_on_the_same_images(beside, settings, capsys):
+    matched = [*settings, "SAP.ENABLED", "False", "--output", "runs/matched"]
     assert run("sapnet_toy", *matched) == 0
-    assert "report" in capsys.readouterr().out
     compared = ["sapnet_toy", "--eval-only", *settings, "--baseline"]
-    assert run(*compared, "runs/matched") == 0
-    shown = capsys.readouterr().out
-    assert "matched: AP50" in shown and "starts from" not in shown
+    capsys.readouterr()
+    assert run(*compared, "runs/matched", "--compare", "runs/source_toy") == 0
+    printed = capsys.readouterr().out
+    assert "matched: AP50" in printed and "starts from" not in printed
+    panel = np.asarray(Image.open(next((beside / "runs/sapnet_toy/panels").glob("*.png"))))
+    assert panel.shape[1] > 5 * panel.shape[0] * 1.5  # input, truth, before, compared, after
     assert "no finished run 'runs/none'" in fails(capsys, *compared, "runs/none")
     other = [*matched[:-1], "runs/other", "DATASETS.TEST", "[toy_foggy_cityscapes_val]"]
     assert run("sapnet_toy", *other) == 0
     assert "its DATASETS.TEST is" in fails(capsys, *compared, "runs/other")
+    assert "no predictions in 'runs/none'" in fails(
+        capsys, "sapnet_toy", *settings, "--compare", "runs/none"
+    )
 
-    # A detector scored as it is, on other images, in a folder of its own.
+
+def test_a_detector_is_scored_as_it_is_in_a_folder_of_its_own(beside, settings, capsys):
     given = ["--eval-only", *settings, "MODEL.WEIGHTS", "runs/sapnet_toy", "OUTPUT_DIR", "runs/on"]
     assert run("sapnet_toy", *given, "DATASETS.TEST", "[toy_foggy_cityscapes_val]") == 0
     assert "on: AP50" in capsys.readouterr().out
-    [score] = read_metrics(tmp_path / "runs/on")
+    [score] = read_metrics(beside / "runs/on")
     assert (score["kind"], score["dataset"]) == ("eval", "toy_foggy_cityscapes_val")
-    assert (tmp_path / "runs/on/report.html").is_file()
+    assert (beside / "runs/on/report.html").is_file()
     assert run("sapnet_toy", *given) == 0
-    [score] = read_metrics(tmp_path / "runs/on")
-    adapted = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
-    assert score["ap50"] == adapted["ap50"]
+    [score] = read_metrics(beside / "runs/on")
+    assert score["ap50"] == last_score(beside / "runs/sapnet_toy")["ap50"]
     given[given.index("runs/sapnet_toy")] = "runs/source_toy"
     assert "is no whole detector" in fails(capsys, "sapnet_toy", *given)
 
@@ -219,7 +255,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
     )
     # Compared as steps: a weight is large beside what one iteration changes of it.
     cfg = engine_config("torchvision", tmp_path / "one/config.yaml", [])
-    for name, start in Training(cfg).model.state_dict().items():
+    for name, start in Trainer(cfg).model.state_dict().items():
         step = one[name] - start
         tolerance = 0.01 * step.abs().max().item() + 1e-7
         torch.testing.assert_close(two[name] - start, step, rtol=0, atol=tolerance)
@@ -232,9 +268,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
 
 def test_an_error_of_all_processes_is_said_once(settings, capfd):
     wrong = ["DATASETS.TRAIN", "[sim10k]", "SOLVER.IMS_PER_BATCH", "2"]  # not there
-    assert run("source_toy", *settings, *wrong, "--num-gpus", "2") == 2
-    lines = [x for x in capfd.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
+    assert fails(capfd, "source_toy", *settings, *wrong, "--num-gpus", "2")
 
 
 def test_an_error_of_one_process_is_said(tmp_path, capfd):
@@ -258,8 +292,8 @@ def interrupted(root, folder, *overrides):
     """A source stage at iteration 2 of 4."""
     names = ["SAP.ENABLED", "False", "DATASETS.TEST", "[toy_cityscapes_det_val]", *overrides]
     cfg = config(root, folder, *names)
-    write_config(folder, cfg)
-    training = Training(cfg)
+    write_config(folder, cfg, defaults())
+    training = Trainer(cfg)
     training.iteration = 2
     training.save()
 
@@ -294,8 +328,8 @@ def test_an_interrupted_run_is_scored_where_it_stands(root, settings, tmp_path, 
 
 def test_scoring_needs_no_training_data(root, settings, tmp_path, capsys):
     cfg = config(root, tmp_path / "run", "SOLVER.MAX_ITER", "1")
-    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]))
-    Training(cfg).save()
+    write_config(tmp_path / "run", changed(cfg, "DATASETS.CLASSES", ["car"]), defaults())
+    Trainer(cfg).save()
     elsewhere = ["DATASETS.TRAIN", "[sim10k]", "DATASETS.TARGET", "[cityscapes_det_train]"]
     given = ["--eval-only", *settings, "MODEL.WEIGHTS", "run/checkpoints/last.pt"]
     assert run("sapnet_toy", *given, *elsewhere, "OUTPUT_DIR", "scored") == 0
@@ -306,123 +340,6 @@ def test_scoring_needs_no_training_data(root, settings, tmp_path, capsys):
     assert 0 not in [event["iteration"] for event in read_metrics(tmp_path / "scored")]
     given[-1] = ""
     assert "MODEL.WEIGHTS is empty" in fails(capsys, "sapnet_toy", *given, "OUTPUT_DIR", "random")
-
-
-# --- the loop ------------------------------------------------------------------------------------
-
-
-def test_a_resumed_run_equals_the_uninterrupted_one(root, tmp_path):
-    whole, logs = trained(config(root, tmp_path / "whole"))
-    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
-
-    class StopError(Exception):
-        pass
-
-    def stop(logs):
-        if first.iteration == 3:
-            raise StopError
-
-    first = Training(config(root, tmp_path / "parts"))
-    with pytest.raises(StopError):
-        first.train(stop)
-    # Of the third iteration nothing was saved.
-    again, logs = trained(config(root, tmp_path / "parts"), resume=True)
-    assert len(logs) == 2
-    assert equal(again, whole)
-    assert not equal(whole, Training(config(root, tmp_path / "new")))
-
-
-def test_poisoned_target_labels_give_bit_identical_training(root, tmp_path):
-    expected, _ = trained(config(root, tmp_path / "clean"))
-    shutil.copytree(root / "toy", tmp_path / "toy")
-    labels = [p for p in (tmp_path / "toy/cityscapes/gtFine").rglob("*") if p.is_file()]
-    assert any(path.name.endswith("instanceIds.png") for path in labels)
-    for path in labels:
-        path.write_text("poison")
-    poisoned, _ = trained(config(tmp_path, tmp_path / "poisoned"))
-    assert equal(poisoned, expected)
-
-
-def test_a_step_reaches_every_trained_parameter(root, tmp_path):
-    cfg = config(root, tmp_path, "SOLVER.OPTIMIZER", "SGD", "SAP.LOWER.FEATURE", "res2")
-    training = Training(cfg)
-    before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
-    logs = []
-    training.train(logs.append)
-    assert {"loss/sap", "loss/sap_lower", "accuracy/domain_lower"} <= set(logs[0])
-    for name, parameter in training.model.named_parameters():
-        assert not torch.equal(parameter, before[name]), name
-
-
-def test_the_source_only_run_has_no_adversary_and_the_same_detector(root, tmp_path):
-    with_it = Training(config(root, tmp_path)).model.state_dict()
-    without = Training(config(root, tmp_path, "SAP.ENABLED", "False")).model.state_dict()
-    assert not any(name.startswith("sap.") for name in without)
-    assert all(torch.equal(with_it[name], tensor) for name, tensor in without.items())
-
-
-def test_groups_follow_detectron2s_keys(root, tmp_path):
-    keys = {"WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.2, "BIAS_LR_FACTOR": 2.0, "BASE_LR": 0.5}
-    pairs = [item for key, value in keys.items() for item in (f"SOLVER.{key}", str(value))]
-    cfg = config(root, tmp_path, *pairs, "SAP.LR_MULT", "10.0", "MODEL.BACKBONE.FREEZE_AT", "1")
-    model = SapRCNN.from_config(cfg)
-    groups = build_optimizer(cfg, model).param_groups
-    found = {id(p): group for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(found)
-    for name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            if name.startswith("backbone.stem"):
-                assert id(parameter) not in found
-                continue
-            group = found[id(parameter)]
-            is_norm = isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm)
-            assert group["weight_decay"] == (0.2 if is_norm else 0.1), name
-            rate = (2.0 if own == "bias" else 1.0) * (10.0 if name.startswith("sap.") else 1.0)
-            assert group["lr_mult"] == rate, name
-
-
-def schedule(**keys):
-    cfg = defaults()
-    for key, value in keys.items():
-        cfg.SOLVER[key] = value
-    return cfg
-
-
-def test_the_rate_warms_up_and_falls_in_steps():
-    cfg = schedule(MAX_ITER=12, STEPS=(6, 9), WARMUP_ITERS=4, WARMUP_FACTOR=0.2, GAMMA=0.5)
-    factors = [rate_factor(cfg, iteration) for iteration in range(12)]
-    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
-    assert factors == pytest.approx(expected)
-    cfg.SOLVER.WARMUP_METHOD = "constant"
-    assert [rate_factor(cfg, i) for i in range(6)] == pytest.approx([0.2] * 4 + [1, 1])
-
-
-@pytest.mark.detectron2
-@pytest.mark.parametrize("method", ["linear", "constant"])
-def test_the_rate_is_detectron2s(method):
-    from detectron2.solver import build_lr_scheduler
-
-    keys = {"MAX_ITER": 20, "STEPS": (9, 15), "WARMUP_ITERS": 5, "WARMUP_METHOD": method}
-    cfg = schedule(**keys)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler = build_lr_scheduler(cfg, optimizer)
-    for iteration in range(20):
-        assert rate_factor(cfg, iteration) == pytest.approx(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-
-
-def test_what_cannot_be_trained_is_named(root, tmp_path):
-    for overrides, message in (
-        (["SOLVER.AMP.ENABLED", "True"], "AMP"),
-        (["MODEL.DEVICE", "toaster"], "toaster"),
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
-    ):
-        with pytest.raises(UserError, match=message):
-            Training(config(root, tmp_path, *overrides))
-    checkpoint.save({"a": torch.zeros(1)}, tmp_path / "checkpoints/last.pt")
-    with pytest.raises(UserError, match="no checkpoint of a run"):
-        Training(config(root, tmp_path)).resume()
 
 
 # --- predictions ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from scenes import CLASSES, annotation, dataset, detections, evaluated, random_s
 
 from det_adapt.evaluation.coco import COCOEvaluation
 from det_adapt.evaluation.voc import VOCEvaluation, average_precision, match, pairwise_iou
-from shared.catalog import DetectionRecord
+from shared.data.records import DetectionRecord
 from shared.errors import UserError
 
 

@@ -6,14 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from seg_adapt.losses.association import (
-    aggregate_features,
-    aggregate_probabilities,
     association_loss,
     cosine_pixels,
     find_cycles,
     kl_pixels,
 )
-from seg_adapt.losses.association.kernels import best_match, normalize
+from seg_adapt.losses.pairwise_softmax import (
+    aggregate_features,
+    aggregate_probabilities,
+    best_match,
+    normalize,
+)
 from seg_adapt.pictures import CLOSED, OPEN, draw_cycles
 
 # Float64 numbers of the released code's equations on seeded noise: two pairs, 16 channels or 5

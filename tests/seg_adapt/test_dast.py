@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_batches, tiny_segmentor
+from conftest import backward, network, random_batches, tiny_segmentor
 
 from seg_adapt.config import defaults
 from seg_adapt.engine.stages import Kind
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.dast import Dast, DastOptions, attention_cut, corrector_loss
-from seg_adapt.models.build import build_segmentor
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -17,7 +16,7 @@ from shared.errors import UserError
 def dast(segmentor=None, **options):
     segmentor = segmentor or tiny_segmentor()
     torch.manual_seed(1)
-    return Dast(segmentor, dast=DastOptions(**options))
+    return Dast(segmentor, DastOptions(**options))
 
 
 def vgg(**arguments):
@@ -43,7 +42,7 @@ def telling_discoverer(method):
     ],
 )
 def test_features_are_those_before_the_last_residual_block_or_after_conv5_3(architecture, expected):
-    segmentor = build_segmentor(architecture=architecture, num_classes=3, width=0.03125)
+    segmentor = network(architecture, 3, width=0.03125)
     cut = attention_cut(segmentor)
     assert cut == expected
     if architecture.startswith("resnet"):
@@ -54,7 +53,7 @@ def test_features_are_those_before_the_last_residual_block_or_after_conv5_3(arch
 
 
 def test_the_papers_discriminators_on_a_map_of_the_papers_size():
-    method = Dast(build_segmentor(architecture="vgg16_fc7_d4", num_classes=19))
+    method = Dast(network("vgg16_fc7_d4", 19))
     shapes = [tuple(p.shape) for p in method.discoverer.parameters() if p.dim() == 4]
     assert shapes == [(256, 512, 3, 3), (128, 256, 3, 3), (64, 128, 3, 3), (1, 64, 3, 3)]
     shapes = [tuple(p.shape) for p in method.corrector.parameters() if p.dim() == 4]
@@ -72,9 +71,8 @@ def test_iteration_equals_the_hand_toggled_loop(build, attention):
     method = telling_discoverer(dast(build(), attention=attention, **weights)).double()
     source, target = random_batches()
     gradients = []
-    for group, losses in method.steps(source, target):
-        parameters = [p for part in method.groups()[group] for p in part["params"]]
-        sum(losses.values()).backward(inputs=parameters)
+    for phase in method.steps(source, target):
+        backward(method, phase)
     for p in method.parameters():
         gradients.append(p.grad)
         p.grad = None
@@ -125,10 +123,10 @@ def test_iteration_equals_the_hand_toggled_loop(build, attention):
 
 def test_weights_scale_the_segmentors_side_alone():
     batches = random_batches()
-    one = [phase for _, phase in dast().steps(*batches)]
-    two = [
-        phase for _, phase in dast(discoverer_weight=0.02, corrector_weight=0.05).steps(*batches)
-    ]
+    one, two = (
+        [phase.losses for phase in dast(**weights).steps(*batches)]
+        for weights in ({}, {"discoverer_weight": 0.02, "corrector_weight": 0.05})
+    )
     torch.testing.assert_close(two[1]["fool_discoverer"], 2 * one[1]["fool_discoverer"])
     torch.testing.assert_close(two[1]["fool_corrector"], 5 * one[1]["fool_corrector"])
     assert torch.equal(two[2]["discoverer"], one[2]["discoverer"])
@@ -144,10 +142,9 @@ def test_attention_is_kept_at_inference_and_absent_from_the_source_flow():
         expected = F.cross_entropy(expected, source.labels, ignore_index=255)
     assert (plain - attended).abs().max() > 1e-3
     steps = method.steps(source, target)
-    torch.testing.assert_close(next(steps)[1]["seg"], expected)
-    next(steps)
+    torch.testing.assert_close(next(steps).losses["seg"], expected)
     # Self-training continues from the logits that inference gives.
-    torch.testing.assert_close(method.pop_target_logits(), method.predict(target.images))
+    torch.testing.assert_close(next(steps).target_logits, method.predict(target.images))
 
 
 def test_without_attention_inference_is_the_segmentors():
@@ -169,21 +166,20 @@ def test_reweighted_corrector_loss_against_its_sum():
     assert corrector_loss(logits).item() == pytest.approx((logits**2).mean().item())
 
 
+def corrector_phase(method, batches):
+    _, fooling, _ = method.steps(*batches)
+    return fooling.losses["fool_corrector"]
+
+
 def test_reweighting_is_a_weight_and_no_way_to_lower_the_loss():
     batches = random_batches()
     method = telling_discoverer(dast(reweight_corrector=True, discoverer_weight=0.0))
-    steps = method.steps(*batches)
-    next(steps)
-    loss = next(steps)[1]["fool_corrector"]
-    plain = telling_discoverer(dast(discoverer_weight=0.0)).steps(*batches)
-    next(plain)
-    assert 0 < loss < next(plain)[1]["fool_corrector"]
+    plain = telling_discoverer(dast(discoverer_weight=0.0))
+    assert 0 < corrector_phase(method, batches) < corrector_phase(plain, batches)
     # Attention off: features reach the corrector through the segmentor only. A weight that was
     # not detached would give the discoverer's parameters a gradient.
     method = telling_discoverer(dast(reweight_corrector=True, attention=False))
-    steps = method.steps(*batches)
-    next(steps)
-    loss = next(steps)[1]["fool_corrector"]
+    loss = corrector_phase(method, batches)
     weights = list(method.discoverer.parameters())
     assert all(g is None for g in torch.autograd.grad(loss, weights, allow_unused=True))
 
@@ -228,7 +224,7 @@ def test_flat_attention_is_a_picture_too():
 
 
 def test_wrong_options_name_the_key():
-    with pytest.raises(UserError, match=r"DAST.CORRECTOR_WEIGHT is -1"):
+    with pytest.raises(UserError, match=r"DAST.CORRECTOR_WEIGHT is -1, expected at least 0"):
         DastOptions(corrector_weight=-1)
-    with pytest.raises(UserError, match="discriminator channels"):
+    with pytest.raises(UserError, match=r"DAST.D_CHANNELS is \[0\], expected whole numbers >= 1"):
         dast(d_channels=(0,))

@@ -4,19 +4,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from conftest import network
 from torch import nn
 
-from seg_adapt.models.build import build_classifier, build_segmentor
+from seg_adapt.models.build import build_classifier
 from seg_adapt.models.dilated_frontend import MARGIN, ChunkedConv2d, ReflectionMargin
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.weights import load_weights
+from seg_adapt.options import FrontendOptions, ModelOptions
 from shared.errors import UserError
 
 
 def frontend(padding: str = "padded", **options):
     torch.manual_seed(0)
-    options = {"num_classes": 5, "width": 1 / 32, "frontend_padding": padding} | options
-    return build_segmentor(architecture="vgg16_frontend", **options)
+    options = {"width": 1 / 32, "frontend": FrontendOptions(padding)} | options
+    return network("vgg16_frontend", **options)
 
 
 def noise(height: int, width: int) -> torch.Tensor:
@@ -26,7 +28,7 @@ def noise(height: int, width: int) -> torch.Tensor:
 
 def test_layers_are_those_of_the_paper():
     with torch.device("meta"):
-        segmentor = build_segmentor(architecture="vgg16_frontend", num_classes=19)
+        segmentor = network("vgg16_frontend", 19)
     convs = [m for m in segmentor.modules() if isinstance(m, nn.Conv2d)]
     assert [c.out_channels for c in convs[-6:]] == [512, 512, 512, 4096, 4096, 19]
     assert [c.kernel_size[0] for c in convs] == [3] * 13 + [7, 1, 1]
@@ -42,9 +44,7 @@ def test_layers_are_those_of_the_paper():
 @pytest.mark.parametrize("size", [(512, 1024), (321, 321), (720, 1280)])
 def test_output_sizes(padding, size):
     with torch.device("meta"):
-        segmentor = build_segmentor(
-            architecture="vgg16_frontend", num_classes=19, frontend_padding=padding
-        )
+        segmentor = network("vgg16_frontend", 19, frontend=FrontendOptions(padding))
         logits = segmentor(torch.empty(1, 3, *size, dtype=torch.uint8))
     assert logits.shape == (1, 19, size[0] // 8, size[1] // 8)
 
@@ -137,7 +137,7 @@ def test_torchvisions_convolutions_are_loaded(tmp_path):
     """Random numbers under torchvision's names and shapes, at full width."""
     with torch.device("meta"):
         shapes = {n: t.shape for n, t in torchvision.models.vgg16().state_dict().items()}
-        segmentor = build_segmentor(architecture="vgg16_frontend", num_classes=3)
+        segmentor = network("vgg16_frontend", 3)
     # One number per tensor keeps 0.5 GB of file and 0.5 GB of memory away.
     state = {n: torch.tensor(float(i)).expand(s) for i, (n, s) in enumerate(shapes.items(), 1)}
     torch.save(state, tmp_path / "vgg16-397923af.pth")
@@ -154,7 +154,7 @@ def test_torchvisions_convolutions_are_loaded(tmp_path):
 
 def test_the_toys_own_pretraining_fits(tmp_path):
     torch.manual_seed(3)
-    classifier = build_classifier(architecture="vgg16_frontend", num_classes=4, width=1 / 32)
+    classifier = build_classifier(ModelOptions(architecture="vgg16_frontend", width=1 / 32), 4)
     torch.save(classifier.state_dict(), tmp_path / "toy.pth")
     segmentor = frontend("reflect")
     report = load_weights(segmentor, tmp_path / "toy.pth")

@@ -8,9 +8,9 @@ from PIL import Image
 
 from seg_adapt.evaluation.cityscapes import check_predictions, run_official, write_prediction
 from seg_adapt.evaluation.confusion import ConfusionMatrix, mean
+from shared.data.images import read_labels, write_png
+from shared.data.label_maps import IGNORE, LABEL_SPACES, lookup_table
 from shared.errors import MissingFileError, UserError
-from shared.images import read_labels, write_png
-from shared.label_maps import IGNORE, LABEL_SPACES, lookup_table
 
 C19 = LABEL_SPACES.get("cityscapes19")
 C16 = LABEL_SPACES.get("cityscapes16")

@@ -8,18 +8,17 @@ from torch import Tensor
 
 from seg_adapt.config import defaults
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.build import method_from_config, segmentor_from_config
+from seg_adapt.engine.build import build_method
 from seg_adapt.engine.checkpoint import save_run
 from seg_adapt.engine.evaluate import evaluate, prediction_path
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.evaluation.inference import Windows, predict_train_ids, window_probabilities
 from seg_adapt.methods.source_only import SourceOnly
 from seg_adapt.predict import Predictor
-from shared.catalog import load_segmentation
 from shared.config import load_config
-from shared.errors import UserError
-from shared.images import read_image, read_labels
-from shared.label_maps import LabelSpace
+from shared.data.catalog import load_segmentation
+from shared.data.images import read_image, read_labels
+from shared.data.label_maps import LabelSpace
 
 # Five classes without label ids: predictions are written as they are.
 FIVE = LabelSpace("five", tuple("abcde"), ((0, 0, 0),) * 5, None, {})
@@ -132,14 +131,6 @@ def test_windows_from_keys():
     assert Windows.from_config(defaults()) is None
     cfg = load_config(defaults(), None, ["TEST.WINDOW", "[321, 161]", "TEST.STRIDE", "1"])
     assert Windows.from_config(cfg) == Windows((161, 321), 1.0)
-    for pair, message in (
-        (["TEST.WINDOW", "[321]"], r"TEST\.WINDOW must be \[width, height\] or \[\], got \[321\]"),
-        (["TEST.WINDOW", "[321, 0]"], r"TEST\.WINDOW must be .* got \[321, 0\]"),
-        (["TEST.WINDOW", "[321, 321]", "TEST.STRIDE", "1.5"], r"TEST\.STRIDE is 1\.5"),
-        (["TEST.WINDOW", "[321, 321]", "TEST.STRIDE", "0"], r"TEST\.STRIDE is 0"),
-    ):
-        with pytest.raises(UserError, match=message):
-            Windows.from_config(load_config(defaults(), None, pair))
 
 
 def test_evaluation_predicts_through_windows(method, toy_root, tmp_path):
@@ -170,7 +161,7 @@ def test_predict_py_takes_the_checkpoint_s_windows(tmp_path):
     settings = ["MODEL.ARCHITECTURE", "pspnet_resnet18", "MODEL.WIDTH", "0.0625"]
     settings += ["SOLVER.MAX_ITER", "1", "TEST.WINDOW", "[33, 17]", "TEST.STRIDE", "0.5"]
     cfg = load_config(defaults(), None, settings)
-    method = method_from_config(cfg, segmentor_from_config(cfg, 19))
+    method = build_method(cfg, 19)
     save_run(tmp_path / "last.pt", Trainer(method, cfg, device=torch.device("cpu")), cfg)
     predictor = Predictor.from_checkpoint(tmp_path / "last.pt", torch.device("cpu"), None)
     assert predictor.windows == Windows((17, 33), 0.5)

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
-from conftest import random_batches, tiny_segmentor
+from conftest import backward, random_batches, tiny_segmentor
 
 from seg_adapt.config import defaults
 from seg_adapt.engine.stages import Kind
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods import METHODS
+from seg_adapt.options import LayerRates
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -41,32 +42,44 @@ def name(request):
     return request.param
 
 
-def phases(method, source, target):
-    for group, losses in method.steps(source, target):
-        yield group, losses
-        total = sum(losses.values())
-        if total.requires_grad:
-            groups = method.groups()[group]
-            total.backward(inputs=[p for part in groups for p in part["params"]])
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_losses_are_finite_scalars(name, count):
     method = build(name)
-    for _, losses in phases(method, *random_batches(count)):
-        for loss in losses.values():
+    for phase in method.steps(*random_batches(count)):
+        for loss in phase.losses.values():
             assert loss.dim() == 0 and torch.isfinite(loss)
+        assert not any(torch.as_tensor(value).requires_grad for value in phase.records.values())
+        backward(method, phase)
+
+
+def graph_tensors(value):
+    """The tensors with a graph in a value or, nested, in a container."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.grad_fn is not None else []
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for v in value for t in graph_tensors(v)] if isinstance(value, list | tuple) else []
+
+
+def test_no_graph_outlives_its_phase(name):
+    steps = build(name).steps(*random_batches())
+    former = []
+    for _ in steps:
+        held = graph_tensors(steps.gi_frame.f_locals)
+        assert not {id(t) for t in held} & {id(t) for t in former}
+        former = held
 
 
 def test_every_trainable_parameter_is_in_one_group_and_gets_gradient(name):
     method = build(name)
-    grouped = [p for parts in method.groups().values() for part in parts for p in part["params"]]
+    groups = method.groups(LayerRates()).values()
+    grouped = [p for parts in groups for part in parts for p in part["params"]]
     assert len(grouped) == len({id(p) for p in grouped})
     trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
     assert {id(p) for p in grouped} == {id(p) for p in trainable.values()}
     # A map of 9 x 17 cells: every region has some, and each ASPP branch at least its centre tap.
-    for _ in phases(method, *random_batches(2, (65, 129))):
-        pass
+    for phase in method.steps(*random_batches(2, (65, 129))):
+        backward(method, phase)
     missing = {n for n, p in trainable.items() if p.grad is None or not p.grad.any()}
     assert missing == WITHOUT_GRADIENT.get(name, set())
 
@@ -75,20 +88,15 @@ def test_only_the_yielded_group_receives_gradient(name):
     method = build(name)
     owner = {
         id(p): group
-        for group, parts in method.groups().items()
+        for group, parts in method.groups(LayerRates()).items()
         for part in parts
         for p in part["params"]
     }
-    steps = method.steps(*random_batches())
-    for group, losses in steps:
-        for p in method.parameters():
-            p.grad = None
-        total = sum(losses.values())
-        if total.requires_grad:
-            parts = method.groups()[group]
-            total.backward(inputs=[p for part in parts for p in part["params"]])
+    for phase in method.steps(*random_batches()):
+        method.zero_grad(set_to_none=True)
+        backward(method, phase)
         touched = {owner[id(p)] for p in method.parameters() if p.grad is not None}
-        assert touched <= {group}
+        assert touched <= {phase.group}
 
 
 def test_training_step_is_deterministic(name):
@@ -145,11 +153,10 @@ def test_self_training_adds_the_pseudo_labels_cross_entropy_once(name, labels):
     run = trainer(method, *SELF_TRAINING)
     run.enter(len(run.stages) - 1)
     assert run.stage.kind is Kind.SELF_TRAINING
-    phases = [losses.get("pseudo") for _, losses in run.stage.steps(method, source, target)]
-    found = [loss for loss in phases if loss is not None]
-    assert len(found) == 1
-    assert found[0].requires_grad
-    assert (found[0] > 0) == (labels == "some")
+    phases = list(run.stage.steps(method, source, target))
+    (loss,) = [phase.losses["pseudo"] for phase in phases if "pseudo" in phase.losses]
+    assert loss.requires_grad
+    assert (loss > 0) == (labels == "some")
 
 
 def test_one_cell_map_trains_or_is_refused_in_one_line(name):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import fails
 from PIL import Image
 
 from seg_adapt import predict, train
@@ -15,13 +16,13 @@ from seg_adapt.engine.checkpoint import load_method, resume_run
 from seg_adapt.engine.pretrain import weights_path
 from seg_adapt.engine.run import Run
 from seg_adapt.structures import TargetBatch
-from shared.catalog import load_segmentation
 from shared.cli import call
+from shared.data.catalog import load_segmentation
+from shared.data.images import read_labels, write_png
+from shared.data.label_maps import IGNORE, label_space, lookup_table
+from shared.data.own import resolve_label_space, resolve_segmentation
 from shared.errors import UserError
 from shared.events import read_metrics
-from shared.images import read_labels, write_png
-from shared.label_maps import IGNORE, label_space, lookup_table
-from shared.own_data import resolve_label_space, resolve_segmentation
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "own_data.md").read_text()
@@ -159,7 +160,7 @@ def test_labels_are_a_source(here, tiny):
 
 def test_labels_are_a_test_and_a_target_has_none(here, tiny):
     run = start(command("DATASETS.TEST", "my_city/my_city.yaml"), tiny)
-    assert all(record.label is None for record in run.target.records)
+    assert all(record.label is None for record in run.target.dataset.records)
     assert not hasattr(TargetBatch, "labels")
     scores = run.train()
     assert (scores["dataset"], scores["images"]) == ("my_city/my_city.yaml", 2)
@@ -189,12 +190,8 @@ def test_own_classes_are_trained_scored_and_predicted_without_their_file(here, t
     shutil.rmtree("park")
     _, stored, _ = load_method(run.checkpoint, torch.device("cpu"))
     assert stored == space and stored.colors == space.colors
-    assert (
-        call(
-            predict.main, ["--checkpoint", str(run.checkpoint), "my_city/frames", "--output", "out"]
-        )
-        == 0
-    )
+    arguments = ["--checkpoint", str(run.checkpoint), "my_city/frames", "--output", "out"]
+    assert call(predict.main, arguments) == 0
     for name in ("1", "2"):
         ids = read_labels(here / f"out/{name}_trainIds.png", "index").numpy()
         colors = np.asarray(Image.open(here / f"out/{name}_color.png"))
@@ -256,6 +253,4 @@ def test_own_ids_map_as_a_published_table_does(here, toy_root):
 )
 def test_the_command_line_says_in_one_line_what_is_wrong(key, value, message, here, tiny, capsys):
     words = command("DATASETS.TARGET", "my_city/frames", "DATASETS.TEST", "")
-    assert call(train.main, [*words[2:], *tiny, "--dry-run", key, value]) == 2
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert message in line
+    assert message in fails(capsys, train.main, *words[2:], *tiny, "--dry-run", key, value)

@@ -6,11 +6,15 @@ import torch
 import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
 
-from seg_adapt.losses.association import aggregate_features, aggregate_probabilities
-from seg_adapt.losses.smoothing import adaptive_label_smoothing, uniform_cross_entropy
-from seg_adapt.methods.base import ModelOptions
-from seg_adapt.methods.plca import Plca, PlcaOptions
+from seg_adapt.losses.pairwise_softmax import aggregate_features, aggregate_probabilities
+from seg_adapt.methods.plca import (
+    Plca,
+    PlcaOptions,
+    adaptive_label_smoothing,
+    uniform_cross_entropy,
+)
 from seg_adapt.models.segmentor import Outputs
+from seg_adapt.options import LossOptions
 from seg_adapt.structures import TargetBatch
 from shared.errors import UserError
 
@@ -18,8 +22,8 @@ REFERENCE = np.load(Path(__file__).parents[1] / "data" / "plca_reference.npz")
 LEVELS = {"association_features", "association_predictions"}
 
 
-def plca(bn="frozen", model=None, **options):
-    return Plca(tiny_segmentor(bn=bn), model, PlcaOptions(**options))
+def plca(bn="frozen", loss=None, **options):
+    return Plca(tiny_segmentor(bn=bn), PlcaOptions(**options), loss)
 
 
 def test_smoothing_has_the_released_loss_and_gradient():
@@ -54,22 +58,22 @@ def test_smoothing_draws_predictions_to_gamma_from_both_sides():
     ],
 )
 def test_ablations(options, names):
-    method = plca(**options)
-    assert set(method.losses(*random_batches())) == names
-    assert {name.rpartition("_")[2] for name in method.pop_records()} == {
+    phase = plca(**options).phase(*random_batches())
+    assert set(phase.losses) == names
+    assert {name.rpartition("_")[2] for name in phase.records} == {
         name.removeprefix("association_") for name in names & LEVELS
     }
 
 
 def test_lovasz_is_the_common_keys():
-    method = plca(model=ModelOptions(lovasz_weight=0.75))
-    assert {"lovasz", "seg", "smoothing", *LEVELS} == set(method.losses(*random_batches()))
+    method = plca(loss=LossOptions(lovasz_weight=0.75))
+    assert {"lovasz", "seg", "smoothing", *LEVELS} == set(method.phase(*random_batches()).losses)
 
 
 def test_weights_scale_their_terms():
     batches = random_batches()
-    one = plca(association_weight=1.0, smoothing_weight=1.0).eval().losses(*batches)
-    losses = plca().eval().losses(*batches)
+    one = plca(association_weight=1.0, smoothing_weight=1.0).eval().phase(*batches).losses
+    losses = plca().eval().phase(*batches).losses
     for name in LEVELS:
         torch.testing.assert_close(losses[name], 0.1 * one[name])
     torch.testing.assert_close(losses["smoothing"], 0.01 * one["smoothing"])
@@ -82,7 +86,7 @@ def test_smoothing_counts_both_domains_at_the_output_resolution():
     expected = sum(
         adaptive_label_smoothing(method.segmentor(batch.images), 10.0) for batch in (source, target)
     )
-    torch.testing.assert_close(method.losses(source, target)["smoothing"], expected)
+    torch.testing.assert_close(method.phase(source, target).losses["smoothing"], expected)
 
 
 @pytest.mark.parametrize("case", ["cos_spagg", "cos_plain", "kl_spagg", "kl_plain"])
@@ -107,12 +111,12 @@ def test_association_of_maps_and_labels_of_the_images_size(case):
 
 def test_options_reach_the_association():
     batches = random_batches(2, (65, 97))
-    usual = plca().eval().losses(*batches)
+    usual = plca().eval().phase(*batches).losses
     for options in ({"similarity": "direct"}, {"aggregation": False}, {"alpha": 0.9}):
-        other = plca(**options).eval().losses(*batches)
+        other = plca(**options).eval().phase(*batches).losses
         for name in LEVELS:
             assert other[name].item() != pytest.approx(usual[name].item(), rel=1e-5), options
-    blocks = plca(block=5).eval().losses(*batches)
+    blocks = plca(block=5).eval().phase(*batches).losses
     for name in LEVELS:
         torch.testing.assert_close(blocks[name], usual[name])
 
@@ -161,7 +165,7 @@ def test_without_use_for_the_target_its_statistics_are_left_alone():
     statistics = []
     for images in (target.images, 255 - target.images):
         method = plca(bn="train", association="none", smoothing_weight=0.0)
-        method.train().losses(source, TargetBatch(images, target.geometry, target.names))
+        method.train().phase(source, TargetBatch(images, target.geometry, target.names))
         statistics.append(method.segmentor.stages["layer4"][0].bn1.running_mean)
     assert torch.equal(*statistics)
 
@@ -172,8 +176,7 @@ def test_self_training_gets_the_target_logits():
     target = TargetBatch(target.images, target.geometry, target.names, pseudo_labels)
     for options in ({}, {"association": "none", "smoothing_weight": 0.0}):
         method = plca(**options).eval()
-        method.losses(source, target)
-        logits = method.pop_target_logits()
+        logits = method.phase(source, target).target_logits
         assert logits.requires_grad
         torch.testing.assert_close(logits, method.segmentor(target.images))
 

@@ -21,9 +21,9 @@ from seg_adapt.engine.pseudo_labels import (
     make_pseudo_labels,
 )
 from seg_adapt.methods.source_only import SourceOnly
-from shared.catalog import load_segmentation
+from shared.data.catalog import load_segmentation
+from shared.data.images import read_image, read_labels, write_png
 from shared.errors import UserError
-from shared.images import read_image, read_labels, write_png
 
 CLASSES = 5
 SIZE = (32, 64)
@@ -249,7 +249,7 @@ from test_pseudo_labels import CPU, load_segmentation, make_pseudo_labels, metho
 from shared import distributed
 
 torch.set_num_threads(1)
-distributed.initialise(CPU)
+distributed.init_process_group(CPU)
 target = load_segmentation("toy_real_train", Path(sys.argv[2]))
 make_pseudo_labels(method(), target, Path(sys.argv[3]), **settings())
 distributed.shut_down()
@@ -260,7 +260,8 @@ def test_two_processes_equal_one(target, toy_root, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(map(str, (here.parents[1], here.parent)))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     two = tmp_path / "two"
     subprocess.run([*launcher, script, here, toy_root, two], env=environment, check=True)

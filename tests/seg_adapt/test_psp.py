@@ -11,6 +11,7 @@ from seg_adapt.models.build import build_classifier
 from seg_adapt.models.psp import PyramidPooling, psp_classifier
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import load_weights
+from seg_adapt.options import ModelOptions
 from shared.errors import UserError
 
 
@@ -153,7 +154,7 @@ def test_files_and_checkpoints_hold_the_auxiliary_head(tmp_path):
 
 
 def test_a_pretrained_classifier_fills_the_backbone(tmp_path):
-    classifier = build_classifier(architecture="pspnet_resnet18", num_classes=7, width=0.125)
+    classifier = build_classifier(ModelOptions(architecture="pspnet_resnet18", width=0.125), 7)
     torch.save({"segmentor": classifier.state_dict()}, tmp_path / "toy.pt")
     segmentor = pspnet()
     report = load_weights(segmentor, tmp_path / "toy.pt")

@@ -11,7 +11,7 @@ from shared.errors import UserError
 
 def road(bn="frozen", **options):
     torch.manual_seed(1)
-    method = Road(tiny_segmentor(bn=bn), road=RoadOptions(**options))
+    method = Road(tiny_segmentor(bn=bn), RoadOptions(**options))
     method.prepare()
     return method
 
@@ -38,7 +38,7 @@ def test_distillation_gradient_is_finite_where_student_equals_teacher():
 def test_first_step_starts_at_the_teacher():
     method = road(spatial=False)
     source, target = random_batches()
-    losses = method.train().losses(source, target)
+    losses = method.train().phase(source, target).losses
     assert losses["distillation"].item() == 0.0
     assert set(losses) == {"seg", "distillation"}
 
@@ -94,7 +94,7 @@ def spatial_gradients(lambda_on, weight):
     with torch.no_grad():
         for p in method.classifiers.parameters():
             p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
-    loss = method.eval().losses(*random_batches())["spatial"]
+    loss = method.eval().phase(*random_batches()).losses["spatial"]
     backbone = list(method.segmentor.stages["layer4"].parameters())
     backbone = [p for p in backbone if p.requires_grad]
     heads = list(method.classifiers.parameters())
@@ -119,22 +119,22 @@ def test_backbone_gradient_is_the_reverse_of_the_classifiers_interest():
             p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     batches = random_batches()
     parameters = [p for p in method.segmentor.stages["layer4"].parameters() if p.requires_grad]
-    before = method.losses(*batches)["spatial"]
+    before = method.phase(*batches).losses["spatial"]
     gradients = torch.autograd.grad(before, parameters)
     step = 1e-5 / max(g.abs().max() for g in gradients)
     with torch.no_grad():
         for p, g in zip(parameters, gradients, strict=True):
             p.sub_(step * g)
-    assert method.losses(*batches)["spatial"] > before
+    assert method.phase(*batches).losses["spatial"] > before
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 1), (2, 2), (3, 3)])
 def test_region_grids_of_the_ablation(grid):
     method = road(regions=grid)
-    losses = method.losses(*random_batches())
+    phase = method.phase(*random_batches())
     assert len(method.classifiers.heads) == grid[0] * grid[1]
-    assert torch.isfinite(losses["spatial"])
-    assert method.pop_records()["regions/shared"] == 1.0
+    assert torch.isfinite(phase.losses["spatial"])
+    assert phase.records["regions/shared"] == 1.0
 
 
 def test_source_distillation_and_other_ablations():
@@ -144,8 +144,8 @@ def test_source_distillation_and_other_ablations():
         next(p for p in method.segmentor.parameters() if p.requires_grad).mul_(1.5)
     features = method.segmentor.run(source.images, until="layer4")
     expected = 0.1 * distillation_loss(features, method.teacher(source.images))
-    torch.testing.assert_close(method.losses(source, target)["distillation"], expected)
-    assert set(road(distillation="none", spatial=False).losses(source, target)) == {"seg"}
+    torch.testing.assert_close(method.phase(source, target).losses["distillation"], expected)
+    assert set(road(distillation="none", spatial=False).phase(source, target).losses) == {"seg"}
     assert road(feature_stage="layer3").classifiers.heads[0][0].in_features == 32
 
 
@@ -154,7 +154,7 @@ def test_ablations_without_a_use_for_the_target_leave_its_statistics_alone():
     statistics = []
     for batch in (target, TargetBatch(255 - target.images, target.geometry, target.names)):
         method = road(bn="train", distillation="source", spatial=False)
-        method.train().losses(source, batch)
+        method.train().phase(source, batch)
         statistics.append(method.segmentor.stages["layer4"][0].bn1.running_mean)
     assert torch.equal(*statistics)
 
@@ -168,7 +168,7 @@ def test_a_new_layer_cannot_teach():
 def test_wrong_options_name_the_key():
     with pytest.raises(UserError, match=r"ROAD.DISTILLATION is 'both'"):
         RoadOptions(distillation="both")
-    with pytest.raises(UserError, match=r"ROAD.REGIONS"):
+    with pytest.raises(UserError, match=r"ROAD.REGIONS is \[0, 3\], expected \[rows, columns\]"):
         RoadOptions(regions=(0, 3))
 
 
@@ -176,7 +176,7 @@ def test_no_silent_random_teacher():
     method = Road(tiny_segmentor(), pretrained=False)
     with pytest.raises(UserError, match=r"MODEL.WEIGHTS is empty"):
         method.prepare()
-    Road(tiny_segmentor(), road=RoadOptions(distillation="none"), pretrained=False).prepare()
+    Road(tiny_segmentor(), RoadOptions(distillation="none"), pretrained=False).prepare()
 
 
 def test_regions_picture_counts_the_cells_of_every_region():

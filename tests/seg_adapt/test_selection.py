@@ -14,10 +14,10 @@ from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.dast import Dast
 from seg_adapt.methods.source_only import SourceOnly
 from shared import checkpoint
-from shared.catalog import load_segmentation
+from shared.data.catalog import load_segmentation
+from shared.data.images import read_image, write_png
+from shared.data.label_maps import label_space, lookup_table
 from shared.errors import UserError
-from shared.images import read_image, write_png
-from shared.label_maps import label_space, lookup_table
 
 SPACE = label_space("cityscapes19")
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_images_are_the_held_out_ones_in_target_style(toy_root, resize):
     table = lookup_table("gta5", SPACE)
     assert set(images.styles) <= {record.image for record in target.records}
     for index, record in enumerate(images.held_out.records):
-        versions, labels = images[index]
+        versions, labels = images.load(index)
         image, truth = read_pair(record, "index", table)
         assert torch.equal(labels, truth)
         size = resize or (64, 128)
@@ -101,7 +101,7 @@ def test_score_is_the_mean_of_the_styles_mean_ious(toy_root, workers):
     expected = []
     for place in range(2):
         matrix = ConfusionMatrix(19)
-        for versions, labels in (images[i] for i in range(3)):
+        for versions, labels in map(images.load, range(3)):
             with torch.no_grad():
                 logits = scored.eval().predict(versions[place : place + 1])
             logits = scored.segmentor.upsample(logits, (64, 128))

@@ -1,12 +1,17 @@
 """The command line, in process and, where the process matters, outside."""
 
+import contextlib
+import io
 import json
+import logging
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -16,55 +21,62 @@ from seg_adapt import train
 from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
-from shared.cli import call
+from shared.data.images import write_png
 from shared.events import read_metrics
-from shared.images import write_png
 from shared.run.folder import last_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / "configs" / "toy.yaml"
 
 
-def run(*arguments):
-    return call(train.main, [str(a) for a in arguments])
+run = partial(commands.run, train.main)
 
 
 def fails(capsys, *arguments):
-    """The one line of a user's error."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    return commands.fails(capsys, train.main, *arguments)
 
 
-def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
-    settings, tmp_path, capsys, caplog
-):
-    caplog.set_level("INFO")
-    folder = tmp_path / "toy" / "road"
-    assert run("--method", "road", "--output", folder, *settings) == 0
-    printed = capsys.readouterr()
-    assert "toy default, game → real" in caplog.text
-    assert "configs/road_gta5.yaml" in caplog.text
-    assert "source_only: mIoU" in printed.out and "road: mIoU" in printed.out
+@pytest.fixture(scope="module")
+def toy_default(settings, tmp_path_factory):
+    """The run of ROAD on the toy default, its baseline beside it, and what the command said."""
+    folder = tmp_path_factory.mktemp("runs") / "toy" / "road"
+    printed, logged = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(logged)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    with contextlib.redirect_stdout(printed):
+        assert run("--method", "road", "--output", folder, *settings) == 0
+    logging.getLogger().removeHandler(handler)
+    return SimpleNamespace(folder=folder, printed=printed.getvalue(), log=logged.getvalue())
 
-    for run_folder in (folder, folder.with_name("source_only")):
-        names = {p.name for p in run_folder.iterdir()}
-        assert names >= {
-            "config.yaml",
-            "environment.json",
-            "metrics.jsonl",
-            "tensorboard",
-            "checkpoints",
-            "predictions",
-            "panels",
-            "report.html",
-        }
-        score = [e for e in read_metrics(run_folder) if e["kind"] == "eval"][-1]
-        assert score["images"] == 3
-        assert score["miou"] == score["official"]["miou"]
-        assert score["iou"] == score["official"]["iou"]
+
+def test_the_toy_default_says_what_it_is_and_both_scores(toy_default):
+    assert "toy default, game → real" in toy_default.log
+    assert "configs/road_gta5.yaml" in toy_default.log
+    assert "source_only: mIoU" in toy_default.printed and "road: mIoU" in toy_default.printed
+
+
+@pytest.mark.parametrize("name", ["source_only", "road"])
+def test_a_run_leaves_predictions_official_scores_and_a_report(toy_default, name):
+    folder = toy_default.folder.with_name(name)
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "predictions",
+        "panels",
+        "report.html",
+    }
+    score = [e for e in read_metrics(folder) if e["kind"] == "eval"][-1]
+    assert score["images"] == 3
+    assert score["miou"] == score["official"]["miou"]
+    assert score["iou"] == score["official"]["iou"]
+
+
+def test_a_run_says_how_it_was_trained_and_shows_before_and_after(toy_default):
+    folder = toy_default.folder
     trained = [e for e in read_metrics(folder) if e["kind"] == "train"]
     assert [e["iteration"] for e in trained] == [1, 2, 3, 4]
     assert trained[0].keys() >= {"loss/seg", "loss/distillation", "loss/spatial", "lr/model"}
@@ -74,10 +86,13 @@ def test_toy_default_trains_the_baseline_and_road_scores_and_illustrates(
     assert panel.shape[1] > 4 * panel.shape[0] * 1.5  # input, truth, before, after
     assert "source_only" in (folder / "report.html").read_text()
 
-    assert "already holds a run" in fails(capsys, "--method", "road", "--output", folder, *settings)
-    before = score_of(folder)
-    assert run("--method", "road", "--output", folder, "--eval-only", *settings) == 0
-    assert score_of(folder) == before
+
+def test_a_run_that_is_there_is_scored_again_but_not_overwritten(toy_default, settings, capsys):
+    arguments = ("--method", "road", "--output", toy_default.folder, *settings)
+    assert "already holds a run" in fails(capsys, *arguments)
+    before = score_of(toy_default.folder)
+    assert run("--eval-only", *arguments) == 0
+    assert score_of(toy_default.folder) == before
 
 
 def test_panels_show_other_runs_and_what_the_method_sees(settings, tmp_path, capsys):
@@ -96,7 +111,7 @@ def test_panels_show_other_runs_and_what_the_method_sees(settings, tmp_path, cap
     assert widths == [5 * 512 + 4 * 6, 6 * 512 + 5 * 6]
 
 
-@contextmanager
+@contextlib.contextmanager
 def interruption(monkeypatch, done=3):
     """Ctrl-C after that many iterations."""
     step = Trainer.step
@@ -246,12 +261,12 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
             ["--config-file", str(REPOSITORY / "configs/sapnet_sim10k.yaml")],
             "an experiment of detection: python det_adapt/train_net.py --config-file",
         ),
-        (["--num-gpus", "2"], "SOLVER.ACCUMULATE 1 micro-batches cannot be divided among 2"),
+        (["--num-gpus", "2"], "SOLVER.ACCUMULATE 1 cannot be divided among 2 processes"),
         (["--num-machines", "2"], "--dist-url auto with --num-machines 2"),
         (["--config-file", "configs/none.yaml"], "no config file 'configs/none.yaml'"),
         (["SOLVER.MAX_ITERS", "3"], "did you mean 'SOLVER.MAX_ITER'"),
         (["SEED"], "KEY VALUE pairs"),
-        (["MODEL.DEVICE", "tpu"], "MODEL.DEVICE is 'tpu', expected cpu or cuda"),
+        (["MODEL.DEVICE", "tpu"], "MODEL.DEVICE is 'tpu', expected one of cpu, cuda"),
         (["DATASETS.TEST", "cityscapes_va"], "did you mean 'cityscapes_val'"),
         (["DATASETS.TEST", "cityscapes_val"], "no folder .*cityscapes/leftImg8bit/val"),
         (["DATASETS.TRAIN", ""], "DATASETS.TRAIN is empty"),
@@ -260,7 +275,7 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["MODEL.WEIGHTS", "", "METHOD", "road"], "MODEL.WEIGHTS is empty"),
         (["MODEL.ARCHITECTURE", "resnet34"], "unknown architecture 'resnet34'"),
         (["MODEL.FREEZE_STAGES", "['conv9']"], "conv9"),
-        (["INPUT.CROP", "[96]"], r"INPUT.CROP must be \[width, height\]"),
+        (["INPUT.CROP", "[96]"], r"INPUT.CROP is \[96\], expected \[width, height\] or \[\]"),
         (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER is 0"),
         (["SOLVER.MODEL.TYPE", "lion"], "SOLVER.MODEL.TYPE is 'lion'"),
         (["LOSS.RESOLUTION", "half"], "LOSS.RESOLUTION is 'half'"),
@@ -269,12 +284,17 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["SEED", "-1"], "SEED is -1"),
         (["SOLVER.SCHEDULE", "cosine"], "SOLVER.SCHEDULE is 'cosine'"),
         (["INPUT.INTERPOLATION", "area"], "INPUT.INTERPOLATION is 'area'"),
-        (["SELF_TRAINING.CAP", "0"], "SELF_TRAINING.CAP is 0, expected above 0"),
+        (["SELF_TRAINING.CAP", "0"], "SELF_TRAINING.CAP is 0.0, expected above 0"),
         (["SELF_TRAINING.BN", "group"], "SELF_TRAINING.BN is 'group'"),
         (["INPUT.FLIP", "2"], "INPUT.FLIP is 2.0"),
-        (["INPUT.CROP", "[a, b]"], "expected whole numbers"),
+        (["INPUT.CROP", "[a, b]"], r"expected \[width, height\]"),
+        (["SOLVER.STEPS", "[a, b]"], "expected whole numbers"),
+        (["SOLVER.PRECISION", "fp16"], "SOLVER.PRECISION is 'fp16', expected one of fp32, bf16"),
+        (["TEST.WINDOW", "[321, 0]"], r"TEST.WINDOW is \[321, 0\], expected \[width, height\]"),
+        (["TEST.STRIDE", "1.5"], "TEST.STRIDE is 1.5, expected above 0 and at most 1"),
+        (["MODEL.ASPP.RATES", "[]"], r"MODEL.ASPP.RATES is \[\], expected whole numbers >= 1"),
         (["INPUT.SOURCE.SCALES", "[1.0]"], "expected two numbers"),
-        (["INPUT.TEST.RESIZE", "[96]"], r"INPUT.TEST.RESIZE must be \[width, height\]"),
+        (["INPUT.TEST.RESIZE", "[96]"], r"INPUT.TEST.RESIZE is \[96\], expected \[width, height\]"),
         (["SOLVER.IMS_PER_BATCH", "null"], "'SOLVER.IMS_PER_BATCH' .* has no value"),
         (
             ["MODEL.FREEZE_STAGES", "[stem,layer1,layer2,layer3,layer4,head]"],
@@ -376,7 +396,7 @@ def test_exit_code_of_the_real_process():
     ],
 )
 def test_without_installation_one_line_says_what_to_do(script):
-    # -S hides site-packages and with them the installed project.
-    result = subprocess_run("-S", script, "--help")
+    # -S hides site-packages and with them the installed project, -E what PYTHONPATH adds.
+    result = subprocess_run("-E", "-S", script, "--help")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1 and "pip install -e ." in result.stderr

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from seg_adapt.data.transforms import JointTransform, resize_image, resize_labels
-from shared.discriminators import region_index
+from seg_adapt.models.region_discriminators import region_index
 from shared.errors import UserError
 
 

@@ -7,25 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from conftest import network
 
 from seg_adapt import convert_weights
-from seg_adapt.models.build import build_classifier, build_segmentor
+from seg_adapt.models.build import build_classifier
 from seg_adapt.models.layouts import translate
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.models.weight_files import torchvision_weights
-from seg_adapt.models.weights import initialise, load_weights
+from seg_adapt.models.weights import load_pretrained, load_weights, torchvision_weights
+from seg_adapt.options import AsppOptions, ModelOptions
 from shared.cli import call
 from shared.errors import MissingFileError, UserError
 
-CAFFE = {"layout": "caffe", "preprocessing": "caffe", "rates": (6, 12)}
+CAFFE = {"layout": "caffe", "preprocessing": "caffe", "aspp": AsppOptions((6, 12))}
 ARCHITECTURE = {"resnet101": torchvision.models.resnet101, "vgg16": torchvision.models.vgg16}
 
 
-def uninitialised(architecture: str = "resnet101", **options) -> Segmentor:
+def unfilled(architecture: str = "resnet101", **options) -> Segmentor:
     """A full-size segmentor whose parameters are NaN until a file fills them."""
     with torch.device("meta"):
-        segmentor = build_segmentor(**{"num_classes": 19} | options, architecture=architecture)
+        segmentor = network(architecture, **{"num_classes": 19} | options)
     segmentor.to_empty(device="cpu")
     for parameter in segmentor.parameters():
         parameter.data.fill_(torch.nan)
@@ -90,7 +91,7 @@ def check_head(segmentor: Segmentor, state: dict, prefix: str) -> None:
 def test_torchvision_names_cover_the_backbone(prefix):
     published = translate(fabricate({prefix + n: s for n, s in shapes("resnet101").items()}))
     with torch.device("meta"):
-        own = build_segmentor(architecture="resnet101", num_classes=19).state_dict()
+        own = network("resnet101", 19).state_dict()
     backbone = {
         name: tensor.shape
         for name, tensor in own.items()
@@ -106,12 +107,12 @@ def test_torchvision_names_cover_the_backbone(prefix):
 def test_plain_resnet_files(tmp_path, nest):
     path = tmp_path / "resnet101-caffe.pth"
     state = write(path, shapes("resnet101"), nest)
-    segmentor = uninitialised(**CAFFE)
+    segmentor = unfilled(**CAFFE)
     report = load_weights(segmentor, path)
     check_backbone(segmentor, state, torchvision_name)
     assert len(report.matched) == 520 and len(report.missing) == 4
     assert str(report) == (
-        "520 of 524 tensors loaded (layout: ResNet); missing (new layers): head.branches.*; "
+        "520 of 524 tensors loaded (layout: ResNet); missing (new layers): stages.head.branches.*; "
         "ignored: fc.* (ImageNet classifier)"
     )
 
@@ -120,7 +121,7 @@ def test_adaptsegnet_initialisation_for_any_class_count(tmp_path):
     names = resnet_trunk() | aspp("layer5", 2048, classes=19)
     state = write(tmp_path / "init.pth", {f"Scale.{name}": shape for name, shape in names.items()})
     for classes in (16, 19):
-        segmentor = uninitialised(**CAFFE, num_classes=classes)
+        segmentor = unfilled(**CAFFE, num_classes=classes)
         report = load_weights(segmentor, tmp_path / "init.pth")
         check_backbone(segmentor, state, lambda name: "Scale." + torchvision_name(name))
         assert len(report.matched) == 520 and not report.unexpected
@@ -131,34 +132,34 @@ def test_adaptsegnet_initialisation_for_any_class_count(tmp_path):
 
 def test_trained_adaptsegnet_single_level(tmp_path):
     state = write(tmp_path / "single.pth", resnet_trunk() | aspp("layer5", 2048))
-    segmentor = uninitialised(**CAFFE)
+    segmentor = unfilled(**CAFFE)
     report = load_weights(segmentor, tmp_path / "single.pth")
     check_backbone(segmentor, state, torchvision_name)
     check_head(segmentor, state, "layer5.conv2d_list")
     assert not report.missing and not report.unexpected and not report.notes
-    assert [name for name, _ in report.ignored] == [
+    assert list(report.ignored) == [
         f"stages.head.branches.{index}.{kind}" for index in (2, 3) for kind in ("weight", "bias")
     ]
-    assert all("never trained" in reason for _, reason in report.ignored)
+    assert all("never trained" in reason for reason in report.ignored.values())
 
 
 def test_trained_adaptsegnet_multi_level_uses_the_main_classifier(tmp_path):
     names = resnet_trunk() | aspp("layer5", 1024) | aspp("layer6", 2048)
     state = write(tmp_path / "multi.pth", names)
-    segmentor = uninitialised(**CAFFE | {"rates": (6, 12, 18, 24)})
+    segmentor = unfilled(**CAFFE | {"aspp": AsppOptions()})
     report = load_weights(segmentor, tmp_path / "multi.pth")
     check_backbone(segmentor, state, torchvision_name)
     check_head(segmentor, state, "layer6.conv2d_list")
-    assert sum("auxiliary" in reason for _, reason in report.ignored) == 8
+    assert sum("auxiliary" in reason for reason in report.ignored.values()) == 8
     assert not report.missing and not report.unexpected
     assert "[6, 12]" in report.notes[0]
 
 
 def test_a_trained_head_of_other_classes_is_skipped_and_reported(tmp_path):
     write(tmp_path / "single.pth", resnet_trunk() | aspp("layer5", 2048, classes=19))
-    segmentor = uninitialised(**CAFFE, num_classes=16)
+    segmentor = unfilled(**CAFFE, num_classes=16)
     report = load_weights(segmentor, tmp_path / "single.pth")
-    assert len(report.matched) == 520 and len(report.missing) == 4
+    assert len(report.matched) == 520 and len(report.misshapen) == 4 and not report.missing
     assert "(19, 2048, 3, 3), here (16, 2048, 3, 3)" in str(report)
 
 
@@ -171,7 +172,7 @@ def test_dast_resnet_needs_its_shortcut(tmp_path):
         names[f"layer5.0.downsample.1.{kind}"] = (2048,)
     path = tmp_path / "dast.pth"
     state = write(path, names | aspp("layer6", 2048))
-    segmentor = uninitialised(**CAFFE, last_shortcut=True)
+    segmentor = unfilled(**CAFFE, last_shortcut=True)
     report = load_weights(segmentor, path)
     assert len(report.matched) == 520 + 5 + 4 and not report.missing and not report.unexpected
     last = segmentor.stages["layer4"][2]
@@ -179,7 +180,7 @@ def test_dast_resnet_needs_its_shortcut(tmp_path):
     assert torch.equal(last.downsample[0].weight, state["layer5.0.downsample.0.weight"])
     check_head(segmentor, state, "layer6.conv2d_list")
     with pytest.raises(UserError, match="last_shortcut"):
-        load_weights(uninitialised(**CAFFE), path)
+        load_weights(unfilled(**CAFFE), path)
 
 
 @pytest.mark.parametrize("classes", [16, 19])
@@ -192,8 +193,8 @@ def test_plca_classes_are_put_into_train_id_order(tmp_path, classes):
     for branch in range(4):
         state[f"module.classifier.0.convs.{branch}.0.weight"] = head
     torch.save({"weights": state}, tmp_path / "plca.pth")
-    options = CAFFE | {"rates": (6, 12, 18, 24)}
-    segmentor = uninitialised(**options, num_classes=classes, aspp_bias=False)
+    options = CAFFE | {"aspp": AsppOptions(bias=False)}
+    segmentor = unfilled(**options, num_classes=classes)
     report = load_weights(segmentor, tmp_path / "plca.pth")
     assert report.layout == "PLCA" and not report.missing and not report.unexpected
     for branch in segmentor.stages["head"].branches:
@@ -221,7 +222,7 @@ def torchvision_convs() -> list[str]:
 def test_plain_vgg_files(tmp_path, architecture, file):
     state = write(tmp_path / file, shapes("vgg16"))
     kind = "torchvision" if "397923af" in file else "caffe"
-    segmentor = uninitialised(architecture, preprocessing=kind, rates=(6, 12))
+    segmentor = unfilled(architecture, preprocessing=kind, aspp=AsppOptions((6, 12)))
     report = load_weights(segmentor, tmp_path / file)
     check_backbone(segmentor, state, vgg_names(torchvision_convs()).get)
     assert len(report.matched) == 26 and len(report.ignored) == 6 and not report.unexpected
@@ -229,7 +230,7 @@ def test_plain_vgg_files(tmp_path, architecture, file):
 
     other = "caffe" if kind == "torchvision" else "torchvision"
     with pytest.raises(UserError, match=rf"MODEL\.PREPROCESSING {kind}"):
-        load_weights(uninitialised(architecture, preprocessing=other), tmp_path / file)
+        load_weights(unfilled(architecture, preprocessing=other), tmp_path / file)
 
 
 def _trained_vgg(split: bool) -> tuple[dict, list[str], tuple[str, str]]:
@@ -256,7 +257,7 @@ def _trained_vgg(split: bool) -> tuple[dict, list[str], tuple[str, str]]:
 def test_trained_vgg_layouts(tmp_path, split):
     names, convs, fc = _trained_vgg(split)
     state = write(tmp_path / "vgg.pth", names)
-    segmentor = uninitialised("vgg16_fc7_d4", preprocessing="caffe", rates=(6, 12))
+    segmentor = unfilled("vgg16_fc7_d4", preprocessing="caffe", aspp=AsppOptions((6, 12)))
     report = load_weights(segmentor, tmp_path / "vgg.pth")
     check_backbone(segmentor, state, vgg_names(convs).get)
     for name, theirs in zip(("fc6", "fc7"), fc, strict=True):
@@ -267,32 +268,32 @@ def test_trained_vgg_layouts(tmp_path, split):
 
 
 def test_own_files_and_checkpoints_round_trip(tmp_path):
-    first = build_segmentor(architecture="resnet18", num_classes=5, width=0.1)
+    first = network("resnet18", 5, width=0.1)
     state = first.state_dict()
     method = {f"segmentor.{name}": tensor for name, tensor in state.items()}
     method["discriminator.0.weight"] = torch.zeros(3)
     files = {"plain": state, "ours": {"segmentor": state}, "run": {"method": method, "step": 3}}
     for name, content in files.items():
         torch.save(content, tmp_path / name)
-        second = build_segmentor(architecture="resnet18", num_classes=5, width=0.1)
+        second = network("resnet18", 5, width=0.1)
         report = load_weights(second, tmp_path / name)
         assert not report.missing and not report.unexpected
         assert all(torch.equal(tensor, state[key]) for key, tensor in second.state_dict().items())
-    assert report.ignored == [("discriminator.0.weight", "not the segmentor's")]
+    assert report.ignored == {"discriminator.0.weight": "not the segmentor's"}
 
 
 def test_a_pretrained_classifier_fills_the_backbone(tmp_path):
-    classifier = build_classifier(architecture="resnet18", num_classes=7, width=0.1)
+    classifier = build_classifier(ModelOptions(architecture="resnet18", width=0.1), 7)
     torch.save({"segmentor": classifier.state_dict()}, tmp_path / "toy.pth")
-    segmentor = build_segmentor(architecture="resnet18", num_classes=5, width=0.1)
-    report = initialise(segmentor, str(tmp_path / "toy.pth"))
+    segmentor = network("resnet18", 5, width=0.1)
+    report = load_pretrained(segmentor, str(tmp_path / "toy.pth"))
     assert {name.split(".")[1] for name in report.missing} == {"head"}
     kernel = segmentor.stages["layer4"][0].conv1.weight
     assert torch.equal(kernel, classifier.stages["layer4"][0].conv1.weight)
 
 
 def thin(depth: int, width: float = 0.1) -> Segmentor:
-    return build_segmentor(architecture=f"resnet{depth}", num_classes=5, width=width)
+    return network(f"resnet{depth}", 5, width=width)
 
 
 @pytest.mark.parametrize(
@@ -342,13 +343,13 @@ def test_what_is_no_weights_file_is_named_in_one_line(tmp_path):
 
 def test_a_missing_file_says_where_and_how():
     with pytest.raises(MissingFileError, match=r"no/such\.pth.*MODEL\.WEIGHTS"):
-        initialise(thin(18), "no/such.pth")
+        load_pretrained(thin(18), "no/such.pth")
 
 
 def test_conventions_that_shapes_do_not_show_are_checked(tmp_path):
     write(tmp_path / "single.pth", resnet_trunk() | aspp("layer5", 2048))
     with torch.device("meta"):
-        wrong = build_segmentor(architecture="resnet101", num_classes=19, layout="torchvision")
+        wrong = network("resnet101", 19, layout="torchvision")
     wrong.preprocessing = Preprocessing("caffe")
     with pytest.raises(UserError, match=r"MODEL\.LAYOUT caffe"):
         load_weights(wrong, tmp_path / "single.pth")
@@ -357,7 +358,7 @@ def test_conventions_that_shapes_do_not_show_are_checked(tmp_path):
 def test_empty_means_from_scratch():
     segmentor = thin(18)
     before = segmentor.stages["stem"].conv1.weight.clone()
-    assert initialise(segmentor, "") is None
+    assert load_pretrained(segmentor, "") is None
     assert torch.equal(segmentor.stages["stem"].conv1.weight, before)
 
 
@@ -372,12 +373,12 @@ def test_torchvision_weights_come_from_its_own_cache(tmp_path, monkeypatch, arch
         state = torchvision.models.resnet18().state_dict()
     names = {name: tensor.shape for name, tensor in state.items()}
     write(tmp_path / "checkpoints" / "resnet18-f37072fd.pth", names)
-    segmentor = build_segmentor(architecture=architecture, num_classes=5)
-    report = initialise(segmentor, "torchvision")
+    segmentor = network(architecture, 5)
+    report = load_pretrained(segmentor, "torchvision")
     assert {name.split(".")[1] for name in report.missing} == heads
-    caffe = build_segmentor(architecture=architecture, num_classes=5, preprocessing="caffe")
+    caffe = network(architecture, 5, preprocessing="caffe")
     with pytest.raises(UserError, match=r"MODEL\.PREPROCESSING torchvision"):
-        initialise(caffe, "torchvision")
+        load_pretrained(caffe, "torchvision")
 
 
 def test_torchvision_weights_without_a_network(tmp_path, monkeypatch):
@@ -403,10 +404,10 @@ def test_converting_writes_a_file_of_ours(tmp_path, capsys):
     assert call(convert_weights.main, argv) == 0
     assert "34 of 34 tensors loaded" in capsys.readouterr().out
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["ours.pth"]
-    segmentor = uninitialised("vgg16_fc7_d4", preprocessing="caffe", rates=(6, 12))
+    segmentor = unfilled("vgg16_fc7_d4", preprocessing="caffe", aspp=AsppOptions((6, 12)))
     report = load_weights(segmentor, tmp_path / "new" / "ours.pth")
     assert report.layout == "ours" and not report.missing and not report.unexpected
-    wrong = uninitialised("vgg16_fc7_d4", preprocessing="torchvision", rates=(6, 12))
+    wrong = unfilled("vgg16_fc7_d4", preprocessing="torchvision", aspp=AsppOptions((6, 12)))
     with pytest.raises(UserError, match=r"MODEL\.PREPROCESSING caffe"):
         load_weights(wrong, tmp_path / "new" / "ours.pth")
 

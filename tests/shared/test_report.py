@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from shared.data.images import write_png
 from shared.errors import MissingFileError
-from shared.images import write_png
 from shared.report import write_report
 from shared.report.curves import Line, line_chart, moving_mean
 from shared.report.records import read_run

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from fvcore.common.config import CfgNode
 
+from shared.config import differences, load_config
 from shared.errors import MissingFileError, UserError
 from shared.run.folder import (
     check_same_run,
@@ -98,3 +99,16 @@ def test_a_checkpoint_is_found_by_its_run(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").write_text("")
     assert checkpoint_at(tmp_path) == tmp_path / "checkpoints" / "last.pt"
+
+
+def test_what_differs_from_the_defaults_is_an_experiment_file(tmp_path):
+    tree = CfgNode(
+        {"SOLVER": {"LR": 0.1, "STEPS": (1, 2), "MAX_ITER": 9}, "DATASETS": {"TEST": ()}}
+    )
+    for overrides in ([], ["SOLVER.LR", "1e-5", "SOLVER.STEPS", "(3,)"]):
+        cfg = load_config(tree, None, overrides)
+        write_config(tmp_path, cfg, tree)
+        again = load_config(tree, tmp_path / "config.yaml")
+        assert differences(again, cfg) == {}
+        always = {"SOLVER.MAX_ITER", "DATASETS.TEST"}
+        assert settings_of(tmp_path).keys() == always | set(overrides[::2])

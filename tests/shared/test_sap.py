@@ -12,10 +12,8 @@ from shared.errors import UserError
 from shared.sap import (
     SapOptions,
     SpatialAttentionPyramid,
-    add_sap_keys,
     draw_pyramid,
     sap_losses,
-    sap_options,
 )
 from shared.sap.pooling import (
     average_vectors,
@@ -450,15 +448,15 @@ def test_wrong_options_name_the_key(options, key):
 
 def test_keys_become_options():
     defaults = CfgNode()
-    add_sap_keys(defaults, SapOptions(levels=DETECTION_LEVELS, guide_channels=0))
-    assert sap_options(load_config(defaults)).levels == DETECTION_LEVELS
+    SapOptions(levels=DETECTION_LEVELS, guide_channels=0).add_keys(defaults)
+    assert SapOptions.from_config(load_config(defaults)).levels == DETECTION_LEVELS
     pairs = ["SAP.LEVELS", "[3, 21, 37]", "SAP.PYRAMID", "False", "SAP.LOSS_WEIGHT", "1"]
-    options = sap_options(load_config(defaults, None, pairs))
+    options = SapOptions.from_config(load_config(defaults, None, pairs))
     assert options == SapOptions(
         levels=(3, 21, 37), guide_channels=0, pyramid=False, loss_weight=1.0
     )
     with pytest.raises(UserError, match=r"SAP.LEVELS is \[3, 'x'\]"):
-        sap_options(load_config(defaults, None, ["SAP.LEVELS", "[3, x]"]))
+        SapOptions.from_config(load_config(defaults, None, ["SAP.LEVELS", "[3, x]"]))
 
 
 def test_picture_has_a_row_per_image_and_a_column_per_level():

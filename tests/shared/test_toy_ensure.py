@@ -2,8 +2,7 @@
 
 import pytest
 
-from shared.catalog.detection import DETECTION
-from shared.catalog.segmentation import SEGMENTATION
+from shared.data.catalog import DETECTION, SEGMENTATION
 from shared.toy.layouts import LAYOUTS, ensure, toy_layouts
 
 NAMES = sorted({*DETECTION, *SEGMENTATION})

@@ -14,9 +14,9 @@ from cityscapesscripts.helpers.labels import name2label
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 from PIL import Image
 
-from shared.catalog import load_segmentation
-from shared.images import read_image, read_labels
-from shared.label_maps import CITYSCAPES_19, ID_TABLES, lookup_table
+from shared.data.catalog import load_segmentation
+from shared.data.images import read_image, read_labels
+from shared.data.label_maps import CITYSCAPES_19, ID_TABLES, lookup_table
 from shared.toy import DOMAINS, ToyFrame, ToyObject, render
 from shared.toy.layouts import LAYOUTS
 from shared.toy.layouts.base import Frame

@@ -8,7 +8,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from shared.label_maps import ID_TABLES
+from shared.data.label_maps import ID_TABLES
 from shared.registry import Registry
 from shared.toy import ToyFrame
 

@@ -1,6 +1,6 @@
 """BDD100K segmentation: `images/10k/<split>/<id>.jpg`, `labels/sem_seg/masks/<split>/<id>.png`."""
 
-from shared.label_maps import lookup_table
+from shared.data.label_maps import lookup_table
 from shared.toy.layouts.base import LAYOUTS, Frame, Layout, Renderer, jpeg, png, scenes
 
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from shared.label_maps import ID_TABLES, LABEL_SPACES
+from shared.data.label_maps import ID_TABLES, LABEL_SPACES
 from shared.toy.layouts.base import LAYOUTS, Frame, Layout, Renderer, id_table, png, scenes
 
 

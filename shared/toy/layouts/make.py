@@ -1,16 +1,14 @@
 """Renders toy data sets into their layouts, over processes; an interrupted run can go on."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.processes import in_processes
+from shared.processes import in_processes, one_cv2_thread
 from shared.toy import render
 from shared.toy.layouts.base import LAYOUTS, Frame
 from shared.toy.layouts.manifest import Plan, Size
@@ -81,7 +79,7 @@ def _make(plans: Sequence[Plan], workers: int, progress: bool, force: bool) -> b
             unit="frame",
             disable=not progress or not jobs,
         ) as bar,
-        _one_cv2_thread(),
+        one_cv2_thread(),
     ):
         for _ in in_processes(_make_frame, jobs, workers):
             bar.update()
@@ -104,13 +102,3 @@ def _make_frame(job: Job) -> None:
     renderer = partial(render, seed=seed, height=height, width=width)
     for file, content in LAYOUTS.get(name).encode(frame, renderer).items():
         write_atomically(folder / file, content)
-
-
-@contextmanager
-def _one_cv2_thread() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)

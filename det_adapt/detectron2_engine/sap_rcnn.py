@@ -1,0 +1,156 @@
+"""SAPNet on Detectron2: MODEL.META_ARCHITECTURE SAPRCNN."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from det_adapt.config import SapPlan, sap_plan
+from det_adapt.sap_loss import SapLoss, valid_areas
+from det_adapt.structures import Detections, Losses, Maps, Sample
+from shared.errors import UserError
+
+Inputs = list[dict[str, Any]]
+"""Detectron2's: a dictionary per image; a target's has no "instances"."""
+
+
+@META_ARCH_REGISTRY.register()
+class SAPRCNN(GeneralizedRCNN):
+    """A Faster or Mask R-CNN that hides the domain from a spatial attention pyramid (Eq. 6).
+
+    In training it takes a pair, so that Detectron2's trainers run as they are; its inference is
+    Detectron2's. The target goes through backbone and RPN head only.
+
+    Args:
+        plan: None: an R-CNN without adversary, which takes (source, None).
+        lower_feature: the backbone's map of the plan's lower pyramid.
+        arguments: GeneralizedRCNN's.
+    """
+
+    @configurable
+    def __init__(self, *, plan: SapPlan | None, lower_feature: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        shapes = self.backbone.output_shape()
+        self.feature = self.proposal_generator.in_features[0]
+        self.lower_feature = lower_feature
+        if lower_feature and lower_feature not in shapes:
+            raise UserError(
+                f"SAP.LOWER.FEATURE is '{lower_feature}', but the backbone gives "
+                f"{', '.join(shapes)}: a ResNet's are named in MODEL.RESNETS.OUT_FEATURES"
+            )
+        self.feature_channels = shapes[self.feature].channels
+        self.anchors = self.proposal_generator.anchor_generator.num_anchors[0]
+        self.lower_channels = shapes[lower_feature].channels if lower_feature else None
+        self.sap = None
+        if plan is not None:
+            self.sap = SapLoss(plan, self.feature_channels, self.anchors, self.lower_channels)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        plan = sap_plan(cfg)
+        feature = cfg.SAP.LOWER.FEATURE if plan is not None else ""
+        return super().from_config(cfg) | {"plan": plan, "lower_feature": feature}
+
+    def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
+        """Training: the losses of (source, target). Evaluation: Detectron2's, of a list."""
+        if not self.training:
+            return super().forward(batched_inputs)
+        source, target = batched_inputs
+        if self.sap is None:
+            return super().forward(source)
+        losses, source_maps = self._source(source)
+        sap_losses, logs = self.sap(source_maps, self._target(target))
+        for name, value in logs.items():
+            get_event_storage().put_scalar(name, value.item())
+        return losses | sap_losses
+
+    def source(self, samples: list[Sample]) -> tuple[Losses, Maps]:
+        return self._source(self.inputs(samples))
+
+    def target(self, samples: list[Sample]) -> Maps:
+        return self._target(self.inputs(samples))
+
+    def detect(self, samples: list[Sample]) -> list[Detections]:
+        return [_detections(output["instances"]) for output in self(self.inputs(samples))]
+
+    def inputs(self, samples: Sequence[Sample]) -> Inputs:
+        """Samples as Detectron2's dictionaries."""
+        return [to_input(sample, self.input_format) for sample in samples]
+
+    def _source(self, inputs: Inputs) -> tuple[Losses, Maps]:
+        # The RPN keeps its logits to itself; calling its head again would cost it a second time.
+        head = self.proposal_generator.rpn_head
+        with _outputs_of(self.backbone) as features, _outputs_of(head) as predictions:
+            losses = super().forward(inputs)
+        return losses, self._maps(features[0], predictions[0][0][0], inputs)
+
+    def _target(self, inputs: Inputs) -> Maps:
+        features = self.backbone(self.preprocess_image(inputs).tensor)
+        return self._maps(features, self._logits(features[self.feature]), inputs)
+
+    def _maps(self, features: dict[str, Tensor], logits: Tensor, inputs: Inputs) -> Maps:
+        sizes = [tuple(entry["image"].shape[-2:]) for entry in inputs]
+        crops = self._crops(features, self.feature, sizes)
+        # The head's 3×3 convolution looks into the padding: there, the guide is that of the crop.
+        guides = [
+            guide if guide.shape[-2:] == crop.shape[-2:] else self._logits(crop)
+            for guide, crop in zip(logits.split(1), crops, strict=True)
+        ]
+        lower = self.lower_feature
+        return Maps(crops, guides, self._crops(features, lower, sizes) if lower else None)
+
+    def _crops(
+        self, features: dict[str, Tensor], name: str, sizes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        stride = self.backbone.output_shape()[name].stride
+        rounds_down = getattr(self.backbone, "rounds_down", False)
+        return valid_areas(features[name], sizes, stride, rounds_down=rounds_down)
+
+    def _logits(self, feature: Tensor) -> Tensor:
+        """The RPN's objectness (N, A, h, w) of its map (N, Ĉ, h, w)."""
+        return self.proposal_generator.rpn_head([feature])[0][0]
+
+
+def to_input(sample: Sample, channels: str = "RGB") -> dict[str, Any]:
+    """A sample as Detectron2 takes it.
+
+    Args:
+        channels: INPUT.FORMAT, RGB or BGR.
+    """
+    image = sample.image.flip(0) if channels == "BGR" else sample.image
+    entry = {
+        "image": image,
+        "height": sample.height,
+        "width": sample.width,
+        "image_id": sample.name,
+    }
+    if sample.boxes is not None:
+        instances = Instances(tuple(image.shape[-2:]))
+        instances.gt_boxes = Boxes(sample.boxes)
+        instances.gt_classes = sample.classes
+        if sample.masks is not None:
+            instances.gt_masks = BitMasks(sample.masks)
+        entry["instances"] = instances
+    return entry
+
+
+def _detections(instances: Instances) -> Detections:
+    own = instances.to("cpu")
+    masks = own.pred_masks if own.has("pred_masks") else None
+    return Detections(own.pred_boxes.tensor, own.scores, own.pred_classes, masks)
+
+
+@contextmanager
+def _outputs_of(module: nn.Module) -> Iterator[list[Any]]:
+    """What every forward of `module` within the context returned."""
+    outputs: list[Any] = []
+    handle = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()

@@ -1,0 +1,162 @@
+"""Anchors and region proposals: torchvision's RPN with Detectron2's conventions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from fvcore.common.config import CfgNode
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.rpn import (
+    RegionProposalNetwork,
+    RPNHead,
+    concat_box_prediction_layers,
+)
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from det_adapt.structures import Losses
+from shared.errors import UserError
+
+Size = tuple[int, int]
+
+
+class CellAnchors(AnchorGenerator):
+    """Anchors of one map, centered on its cells' corners: not rounded, ratios running faster.
+
+    torchvision's own are rounded, have sizes running faster and a stride that depends on how the
+    image's size was rounded.
+
+    Args:
+        sizes: square roots of the areas, in pixels.
+        ratios: height / width.
+        stride: of the map, in pixels.
+        offset: of the first center, as a fraction of the stride.
+    """
+
+    def __init__(
+        self, sizes: list[float], ratios: list[float], *, stride: int, offset: float = 0.0
+    ) -> None:
+        super().__init__((tuple(sizes),), (tuple(ratios),))
+        self.stride = stride
+        self.offset = offset
+
+    def generate_anchors(
+        self,
+        scales: tuple[float, ...],
+        aspect_ratios: tuple[float, ...],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        """(A, 4) boxes about the origin, x1 y1 x2 y2."""
+        anchors = []
+        for size in scales:
+            for ratio in aspect_ratios:
+                width = math.sqrt(size * size / ratio)
+                height = ratio * width
+                anchors.append((-width / 2, -height / 2, width / 2, height / 2))
+        return torch.tensor(anchors, dtype=dtype, device=device)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(h · w · A, 4) anchors of a map (N, C, h, w): rows, columns, then the cell's own."""
+        self.set_cell_anchors(torch.float32, features.device)
+        stride = torch.tensor(self.stride, device=features.device)
+        [anchors] = self.grid_anchors([list(features.shape[-2:])], [[stride, stride]])
+        return anchors + self.offset * self.stride
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """Proposals and their losses, from the output of `head`, which the caller runs.
+
+    Args:
+        channels, stride: of the map that proposals are made from; the stride in pixels.
+    """
+
+    def __init__(self, cfg: CfgNode, channels: int, stride: int) -> None:
+        rpn, generator = cfg.MODEL.RPN, cfg.MODEL.ANCHOR_GENERATOR
+        if len(generator.SIZES) != 1 or len(generator.ASPECT_RATIOS) != 1:
+            raise UserError(
+                f"MODEL.ANCHOR_GENERATOR has {len(generator.SIZES)} lists of SIZES and "
+                f"{len(generator.ASPECT_RATIOS)} of ASPECT_RATIOS, expected one of each, for the "
+                "one map that proposals come from, e.g. [[128, 256, 512]]"
+            )
+        [sizes], [ratios] = generator.SIZES, generator.ASPECT_RATIOS
+        anchors = CellAnchors(sizes, ratios, stride=stride, offset=generator.OFFSET)
+        background, foreground = rpn.IOU_THRESHOLDS
+        super().__init__(
+            anchors,
+            RPNHead(channels, anchors.num_anchors_per_location()[0]),
+            fg_iou_thresh=foreground,
+            bg_iou_thresh=background,
+            batch_size_per_image=rpn.BATCH_SIZE_PER_IMAGE,
+            positive_fraction=rpn.POSITIVE_FRACTION,
+            pre_nms_top_n={"training": rpn.PRE_NMS_TOPK_TRAIN, "testing": rpn.PRE_NMS_TOPK_TEST},
+            post_nms_top_n={"training": rpn.POST_NMS_TOPK_TRAIN, "testing": rpn.POST_NMS_TOPK_TEST},
+            nms_thresh=rpn.NMS_THRESH,
+        )
+        self.options = rpn
+
+    def forward(
+        self,
+        features: Tensor,
+        logits: Tensor,
+        deltas: Tensor,
+        sizes: list[Size],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[Tensor], Losses]:
+        """Proposals (n, 4) per image by descending score, and the losses where there are targets.
+
+        Args:
+            features: (N, C, h, w). logits: (N, A, h, w). deltas: (N, 4A, h, w).
+            sizes: images' (height, width) without padding, in pixels.
+            targets: per image {"boxes": (n, 4), …}.
+        """
+        anchors = self.anchor_generator(features)
+        scores, offsets = concat_box_prediction_layers([logits.float()], [deltas.float()])
+        losses = {} if targets is None else self._losses(anchors, scores, offsets, targets)
+        with torch.no_grad():
+            boxes = self.box_coder.decode_single(offsets, anchors.repeat(len(sizes), 1))
+            proposals = self._best(
+                boxes.view(len(sizes), -1, 4), scores.view(len(sizes), -1), sizes
+            )
+        return proposals, losses
+
+    def _losses(
+        self, anchors: Tensor, scores: Tensor, offsets: Tensor, targets: list[dict[str, Tensor]]
+    ) -> Losses:
+        """Sums over the sampled anchors, ÷ by the number asked for: fewer samples weigh no more."""
+        per_image = [anchors] * len(targets)
+        labels, matched = self.assign_targets_to_anchors(per_image, targets)
+        positive, negative = (torch.cat(chosen).bool() for chosen in self.fg_bg_sampler(labels))
+        true_offsets = self.box_coder.encode_single(
+            torch.cat(matched)[positive], anchors.repeat(len(targets), 1)[positive]
+        )
+        box = F.smooth_l1_loss(
+            offsets[positive], true_offsets, beta=self.options.SMOOTH_L1_BETA, reduction="sum"
+        )
+        sampled = positive | negative
+        objectness = F.binary_cross_entropy_with_logits(
+            scores[sampled, 0], torch.cat(labels)[sampled], reduction="sum"
+        )
+        scale = self.options.LOSS_WEIGHT / (self.options.BATCH_SIZE_PER_IMAGE * len(targets))
+        return {
+            "loss_rpn_cls": scale * objectness,
+            "loss_rpn_loc": scale * self.options.BBOX_REG_LOSS_WEIGHT * box,
+        }
+
+    def _best(self, boxes: Tensor, scores: Tensor, sizes: list[Size]) -> list[Tensor]:
+        """boxes: (N, K, 4), scores: (N, K) before the sigmoid, under which large ones would tie."""
+        top = self._get_top_n_idx(scores, [scores.shape[1]])
+        proposals = []
+        for boxes_of_image, scores_of_image, chosen, size in zip(
+            boxes, scores, top, sizes, strict=True
+        ):
+            candidates, ranks = boxes_of_image[chosen], scores_of_image[chosen]
+            finite = candidates.isfinite().all(dim=1) & ranks.isfinite()
+            candidates = clip_boxes_to_image(candidates, size)
+            sides = candidates[:, 2:] - candidates[:, :2]
+            usable = finite & (sides > 0).all(dim=1)
+            candidates, ranks = candidates[usable], ranks[usable]
+            one_level = torch.zeros_like(ranks, dtype=torch.int64)
+            kept = batched_nms(candidates, ranks, one_level, self.nms_thresh)
+            proposals.append(candidates[kept[: self.post_nms_top_n()]])
+        return proposals

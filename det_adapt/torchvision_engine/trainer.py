@@ -1,0 +1,177 @@
+"""Training on torchvision: Detectron2's optimizers and schedule, and checkpoints of our own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from det_adapt import weights
+from det_adapt.config import device_of, seed
+from det_adapt.data.build import paired_loader
+from det_adapt.engines import seed_step
+from det_adapt.structures import Sample
+from det_adapt.torchvision_engine.model import SapRCNN
+from shared import checkpoint, distributed
+from shared.errors import UserError
+from shared.events import git_revision
+from shared.schedules import multi_step, warm_up
+from shared.weights import LoadReport
+
+FORMAT = "detection 1"
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+class Trainer:
+    """`det_adapt.engines.Trainer`: model, optimizer, schedule, checkpoints.
+
+    Gradients are averaged over the processes of `shared.distributed`, each of which has its share
+    of an iteration's images.
+
+    Attributes:
+        model: on its device.
+        iteration: how many are done.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+        self.path = Path(cfg.OUTPUT_DIR) / "checkpoints" / "last.pt"
+        self.device = device_of(cfg)
+        torch.manual_seed(seed(cfg))
+        self.model = build_detector(cfg)
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
+        self.iteration = 0
+
+    def load_weights(self) -> None:
+        load_weights(self.model, self.cfg)
+
+    def resume(self) -> None:
+        """Continues from the run's last checkpoint; MissingFileError where there is none."""
+        state = read_checkpoint(self.path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.iteration = state["iteration"]
+
+    def save(self) -> None:
+        """Writes everything that training continues from and that prediction needs."""
+        if not distributed.is_main():
+            return
+        state = {
+            "format": FORMAT,
+            "config": self.cfg.dump(),
+            "revision": git_revision()[0],
+            "iteration": self.iteration,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        checkpoint.save(state, self.path)
+
+    def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
+        """From `iteration` to SOLVER.MAX_ITER.
+
+        Args:
+            after_step: gets an iteration's losses and rate, after its checkpoint was written.
+        """
+        pairs = paired_loader(
+            self.cfg,
+            start=self.iteration,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        for source, target in pairs:
+            logs = self.step(source, target)
+            self.iteration += 1
+            last = self.iteration == self.cfg.SOLVER.MAX_ITER
+            if last or self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+                self.save()
+            after_step(logs)
+
+    def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:
+        """One optimizer step."""
+        self.model.train()
+        seed_step(self.cfg, self.iteration)
+        rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_mult"]
+        enabled = self.cfg.SOLVER.AMP.ENABLED
+        with torch.autocast(self.device.type, torch.float16, enabled=enabled):
+            losses, others = self.model(source, target)
+            total = sum(losses.values())
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+            raise UserError(
+                f"the loss is not finite at iteration {self.iteration + 1} ({values}): lower "
+                "SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS, and --resume from the last "
+                "checkpoint"
+            )
+        self.scaler.scale(total / distributed.world_size()).backward()
+        distributed.sum_gradients(
+            [p for group in self.optimizer.param_groups for p in group["params"]]
+        )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        distributed.mean_buffers(self.model)
+        values = {f"loss/{n.removeprefix('loss_')}": loss.item() for n, loss in losses.items()}
+        values |= {name: value.item() for name, value in others.items()}
+        return distributed.mean_scalars(values) | {"lr/model": rate}
+
+
+def build_detector(cfg: CfgNode) -> SapRCNN:
+    """A detector with fresh weights, on its device."""
+    return SapRCNN(cfg).to(device_of(cfg))
+
+
+def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
+    """`det_adapt.weights.load_weights` under the names of this engine."""
+    return weights.load_weights(model, cfg, weights.from_detectron2)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or Adam over the trained parameters, with Detectron2's exceptions: norms have a weight
+    decay of their own, biases a rate; and the pyramid's rate is times SAP.LR_MULT."""
+    solver = cfg.SOLVER
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, module in model.named_modules():
+        decay = solver.WEIGHT_DECAY_NORM if isinstance(module, _NORMS) else solver.WEIGHT_DECAY
+        adversary = cfg.SAP.LR_MULT if name.split(".")[0] == "sap" else 1.0
+        for own, parameter in module.named_parameters(recurse=False):
+            bias = solver.BIAS_LR_FACTOR if own == "bias" else 1.0
+            if parameter.requires_grad:
+                groups.setdefault((adversary * bias, decay), []).append(parameter)
+    if not groups:
+        raise UserError("nothing is trained: lower MODEL.BACKBONE.FREEZE_AT")
+    parts = [
+        {"params": parameters, "lr_mult": lr_mult, "weight_decay": decay}
+        for (lr_mult, decay), parameters in groups.items()
+    ]
+    if solver.OPTIMIZER == "ADAM":
+        return torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    return torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+
+
+def rate_factor(cfg: CfgNode, iteration: int) -> float:
+    """What the rates are multiplied by: Detectron2's WarmupMultiStepLR."""
+    solver = cfg.SOLVER
+    steps = multi_step(iteration, tuple(solver.STEPS), solver.GAMMA)
+    if iteration >= solver.WARMUP_ITERS:
+        return steps
+    if solver.WARMUP_METHOD == "constant":
+        return solver.WARMUP_FACTOR
+    return steps * warm_up(iteration, solver.WARMUP_ITERS, solver.WARMUP_FACTOR)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Trainer.save` wrote."""
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(
+            f"'{path}' is no checkpoint of a run on torchvision: train_net.py writes these as "
+            "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
+        )
+    return state

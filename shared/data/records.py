@@ -1,0 +1,111 @@
+"""What a data set is made of: its frames, what is known about each, and what is wrong with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Severity(StrEnum):
+    """ERROR: training on it would fail or go wrong. WARNING: look at it. INFO: for the record."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file; with the data set as a whole where `file` is None."""
+
+    severity: Severity
+    message: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        text = self.message if self.file is None else f"{self.file} {self.message}"
+        return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The files of one frame. `name` is unique in its data set; `label` is None without one."""
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+SegmentationRecord = Frame  # all that is known before its label is opened
+
+
+@dataclass(frozen=True)
+class SegmentationDataset:
+    """The frames of a data set, sorted by name.
+
+    Attributes:
+        id_table: raw id → class name, or the name of one (`shared.data.label_maps.ID_TABLES`).
+        encoding: how its label files hold the ids (`shared.data.images.read_labels`).
+        label_folder: where its labels are, or would be.
+        official_root: the Cityscapes tree whose `gtFine/val` the official script reads; None where
+            that script does not apply.
+        faults: files that are left out, and why.
+    """
+
+    name: str
+    records: tuple[SegmentationRecord, ...]
+    id_table: str | Mapping[int, str]
+    encoding: str
+    label_folder: Path
+    official_root: Path | None = None
+    faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object, or one region whose objects nobody separated (`crowd`).
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels from the image's top left corner; pixel i covers i to i + 1.
+        difficult: VOC's flag: ignored in training and evaluation.
+        instance: the object's value in the record's instance PNG; None where there is no such PNG.
+    """
+
+    category: str
+    box: tuple[float, float, float, float]
+    difficult: bool = False
+    crowd: bool = False
+    instance: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRecord:
+    """One frame. `name` is unique in its data set.
+
+    Attributes:
+        annotations: None where nothing is known, an empty tuple where nothing is in the picture.
+        instances: PNG of instance ids (`shared.data.cityscapes.read_instance_ids`).
+    """
+
+    name: str
+    image: Path
+    height: int
+    width: int
+    annotations: tuple[Annotation, ...] | None
+    instances: Path | None = None
+
+
+@dataclass(frozen=True)
+class DetectionDataset:
+    """The frames of a data set, sorted by name; those without any box are among them.
+
+    Attributes:
+        classes: the classes that the annotations are restricted to, in the order of class indices.
+        official_root: the Cityscapes tree whose `gtFine/val` the official script reads; None where
+            that script does not apply.
+    """
+
+    name: str
+    records: tuple[DetectionRecord, ...]
+    classes: tuple[str, ...]
+    official_root: Path | None = None

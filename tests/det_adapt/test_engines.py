@@ -1,0 +1,307 @@
+"""What a detector and a trainer of either engine owe the rest."""
+
+import math
+import shutil
+
+import pytest
+import torch
+from networks import (
+    ADVERSARY,
+    EMPTY,
+    ENGINES,
+    ONE,
+    RESNET18,
+    RESNET18_STRIDE_8,
+    TWO,
+    VGG16,
+    build,
+    recording,
+    sample,
+    unlabelled,
+)
+
+from det_adapt.engines import build_trainer, engine_config
+from det_adapt.structures import Sample
+from shared.config import CONFIGS
+from shared.errors import MissingFileError, UserError
+
+MODELS = {"vgg16": VGG16, "resnet18": RESNET18, "resnet18_stride_8": RESNET18_STRIDE_8}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
+
+
+@pytest.fixture(params=MODELS)
+def detector(engine, request):
+    return build(engine, MODELS[request.param] | ADVERSARY)
+
+
+def losses_of(engine, detector, sources, targets):
+    """Of a training step, under one seed of the samplers."""
+    torch.manual_seed(0)
+    with recording(engine):
+        losses, maps = detector.train().source(sources)
+        adversarial, _ = detector.sap(maps, detector.target(targets))
+    return losses | adversarial
+
+
+# --- detectors -----------------------------------------------------------------------------------
+
+
+def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, detector):
+    losses = losses_of(engine, detector, [ONE, TWO], [unlabelled(TWO), unlabelled(EMPTY)])
+    task = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
+    assert set(losses) == task | {"loss_sap", "loss_sap_lower"}
+    assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
+        assert parameter.requires_grad != frozen, name
+        assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+
+
+@torch.no_grad()
+def test_maps_are_as_large_as_those_of_the_image_alone(detector):
+    sizes = [(70, 101), (64, 96), (79, 81), (33, 112)]
+    samples = [sample("", size, [], [], seed) for seed, size in enumerate(sizes)]
+    together = detector.target(samples)
+    for index, each in enumerate(samples):
+        alone = detector.target([each])
+        for maps, own in zip(together, alone, strict=True):
+            assert maps[index].shape == own[0].shape
+        assert alone.features[0].shape[1] == detector.feature_channels
+        assert alone.logits[0].shape[1] == detector.anchors
+        assert alone.lower[0].shape[1] == detector.lower_channels
+
+
+def equal_maps(ours, theirs):
+    return all(
+        torch.equal(*pair)
+        for own, other in zip(ours, theirs, strict=True)
+        for pair in zip(own, other, strict=True)
+    )
+
+
+@torch.no_grad()
+def test_garbage_in_the_padding_changes_no_map(detector):
+    samples = [unlabelled(ONE), sample("", (40, 64), [], [], 1)]
+    clean = detector.target(samples)
+
+    def spoil(module, inputs, stages):
+        for name, maps in (
+            (detector.feature, clean.features),
+            (detector.lower_feature, clean.lower),
+        ):
+            rows, columns = maps[1].shape[2:]
+            assert (stages[name].shape[2], stages[name].shape[3]) > (rows, columns)
+            stages[name][1, :, rows:] = math.nan
+            stages[name][1, :, :, columns:] = math.nan
+
+    detector.backbone.register_forward_hook(spoil)
+    assert equal_maps(clean, detector.target(samples))
+
+
+@pytest.mark.parametrize("samples", [[ONE], [ONE, TWO]], ids=["one", "padded"])
+def test_both_domains_have_the_same_maps(engine, detector, samples):
+    with recording(engine):
+        _, source = detector.train().source(samples)
+    assert equal_maps(source, detector.target([unlabelled(each) for each in samples]))
+
+
+def test_annotations_of_the_target_are_never_read(engine, detector):
+    plain = losses_of(engine, detector, [ONE], [unlabelled(TWO)])
+    same = losses_of(engine, detector, [ONE], [TWO])
+    assert {n: v.item() for n, v in plain.items()} == {n: v.item() for n, v in same.items()}
+
+
+def test_image_without_objects(engine, detector):
+    losses = losses_of(engine, detector, [EMPTY], [unlabelled(ONE)])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_rpn_loc"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
+    assert losses["loss_rpn_cls"] > 0 and losses["loss_cls"] > 0
+    sum(losses.values()).backward()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masks", [False, True])
+def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
+    detector = build(engine, VGG16, MODEL__MASK_ON=masks, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
+    [found] = detector.eval().detect([unlabelled(ONE)])
+    [same] = detector.detect([Sample(ONE.image, "", 121, 175)])
+    assert len(found) == len(same) > 5
+    scale = torch.tensor([321 / 175, 2, 321 / 175, 2])
+    torch.testing.assert_close(found.boxes, same.boxes * scale)
+    assert (found.scores.diff() <= 0).all()
+    assert (
+        found.classes.dtype == torch.int64 and 0 <= found.classes.min() <= found.classes.max() < 3
+    )
+    if masks:
+        assert found.masks.shape == (len(found), 242, 321) and found.masks.dtype == torch.bool
+    else:
+        assert found.masks is None
+
+
+def adversarial_gradients(engine, detector, beginnings):
+    """Of the adversarial loss alone, in the parameters whose names begin so."""
+    detector.zero_grad()
+    losses_of(engine, detector, [ONE], [unlabelled(TWO)])["loss_sap"].backward()
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in detector.named_parameters()
+        if name.startswith(beginnings) and parameter.grad is not None
+    }
+
+
+DETECTOR = ("backbone", "rpn", "proposal_generator")
+
+
+def test_only_the_detector_feels_the_scale_of_the_reversal(engine):
+    once = build(engine, VGG16 | ADVERSARY)
+    twice = build(engine, VGG16 | ADVERSARY, SAP__GRL_SCALE=2.0)
+    for beginnings, factor in ((DETECTOR, 2), ("sap", 1)):
+        single, double = (adversarial_gradients(engine, d, beginnings) for d in (once, twice))
+        assert beginnings == "sap" or any(".head." in n or ".rpn_head." in n for n in single)
+        for name, gradient in single.items():
+            torch.testing.assert_close(double[name], factor * gradient)
+
+
+def test_a_step_of_the_detector_against_the_gradient_raises_the_domain_loss(engine):
+    """The reversed sign: descending what the optimizer sees makes the domains harder to tell."""
+    detector = build(engine, VGG16 | ADVERSARY)
+    before = losses_of(engine, detector, [ONE], [unlabelled(TWO)])["loss_sap"].item()
+    gradients = adversarial_gradients(engine, detector, DETECTOR)
+    with torch.no_grad():
+        scale = 1e-2 / math.sqrt(sum(g.square().sum().item() for g in gradients.values()))
+        for name, parameter in detector.named_parameters():
+            if name in gradients:
+                parameter -= scale * gradients[name]
+    after = losses_of(engine, detector, [ONE], [unlabelled(TWO)])["loss_sap"].item()
+    assert after > before
+
+
+# --- trainers ------------------------------------------------------------------------------------
+
+TINY = [
+    *("INPUT.MIN_SIZE_TRAIN", "[32, 40]", "DATALOADER.NUM_WORKERS", "0", "SEED", "5"),
+    *("SOLVER.MAX_ITER", "4", "SOLVER.STEPS", "[3]", "SOLVER.CHECKPOINT_PERIOD", "2"),
+    *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.WARMUP_ITERS", "0", "SAP.LEVELS", "[1, 3, 6]"),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "SAP.EMBED_CHANNELS", "8", "SAP.GUIDE_CHANNELS", "8"),
+    *("MODEL.WEIGHTS", "", "DATASETS.TRAIN", "[toy_cityscapes_det_train]"),
+    *(
+        "DATASETS.TARGET",
+        "[toy_cityscapes_det_val]",
+    ),
+]
+
+
+def settings(engine, root, output, *overrides):
+    """Of a run on toy images, from scratch."""
+    own = ["DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output)]
+    return engine_config(engine, CONFIGS / "sapnet_toy.yaml", [*TINY, *own, *overrides])
+
+
+def train(engine, cfg, *, resume=False):
+    """The trainer and what it logged."""
+    trainer, logs = build_trainer(engine, cfg), []
+    if resume:
+        trainer.resume()
+    else:
+        trainer.load_weights()
+    trainer.train(logs.append)
+    return trainer, logs
+
+
+def equal(ours, theirs):
+    ours, theirs = ours.model.state_dict(), theirs.model.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def whole(toy_root, tmp_path_factory, request):
+    """An uninterrupted run: its engine, its trainer and what it logged."""
+    cfg = settings(request.param, toy_root, tmp_path_factory.mktemp("whole"))
+    return request.param, *train(request.param, cfg)
+
+
+def test_training_logs_losses_accuracy_and_rate(whole):
+    _, trainer, logs = whole
+    assert len(logs) == trainer.iteration == 4
+    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg", "sap")}
+    assert all(set(entry) == losses | {"accuracy/domain", "lr/model"} for entry in logs)
+    assert all(math.isfinite(value) for entry in logs for value in entry.values())
+    assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
+    engine, expected, logs = whole
+    cfg = settings(engine, toy_root, tmp_path)
+    with pytest.raises(MissingFileError):
+        build_trainer(engine, cfg).resume()
+
+    class StopError(Exception):
+        pass
+
+    def stop(logs):
+        if first.iteration == 3:
+            raise StopError
+
+    first = build_trainer(engine, cfg)
+    with pytest.raises(StopError):
+        first.train(stop)
+    # Of the third iteration nothing was saved.
+    again, logs_again = train(engine, cfg, resume=True)
+    assert logs_again == logs[2:]
+    assert equal(again, expected)
+    assert not equal(build_trainer(engine, cfg), expected)
+
+
+def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp_path):
+    engine, expected, _ = whole
+    shutil.copytree(toy_root / "toy", tmp_path / "toy")
+    # The target is the validation split, the source the other.
+    labels = [p for p in (tmp_path / "toy/cityscapes/gtFine/val").rglob("*") if p.is_file()]
+    assert any(path.name.endswith("instanceIds.png") for path in labels)
+    for path in labels:
+        path.write_text("poison")
+    assert equal(train(engine, settings(engine, tmp_path, tmp_path / "run"))[0], expected)
+
+
+def test_adaptation_starts_from_the_source_stage_and_its_detector(
+    whole, toy_root, tmp_path, caplog
+):
+    engine, adapted, _ = whole
+    source = settings(engine, toy_root, tmp_path / "1", "SAP.ENABLED", "False")
+    fresh = build_trainer(engine, settings(engine, toy_root, tmp_path / "0")).model.state_dict()
+    without = build_trainer(engine, source).model.state_dict()
+    # With and without adversary, the detector starts the same.
+    assert not any(name.startswith("sap.") for name in without)
+    assert all(torch.equal(fresh[name], tensor) for name, tensor in without.items())
+    trained = train(engine, source)[0].model.state_dict()
+    [path] = [p for p in (tmp_path / "1").rglob("*") if p.name in ("last.pt", "model_final.pth")]
+    caplog.set_level("INFO")
+    continued = build_trainer(
+        engine, settings(engine, toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
+    )
+    continued.load_weights()
+    assert "missing (new layers): sap.upper.*" in caplog.text
+    state = continued.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in trained.items())
+    assert set(state) == set(adapted.model.state_dict())
+
+
+def test_what_cannot_be_trained_is_named(engine, toy_root, tmp_path):
+    for overrides, message in (
+        (["SOLVER.AMP.ENABLED", "True"], "AMP"),
+        (["MODEL.DEVICE", "toaster"], "MODEL.DEVICE is 'toaster', expected cuda or cpu"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_trainer(engine, settings(engine, toy_root, tmp_path, *overrides))
+
+
+def test_a_loss_that_is_not_finite_is_named(engine, toy_root, tmp_path):
+    cfg = settings(engine, toy_root, tmp_path, "SOLVER.BASE_LR", "1e30", "SOLVER.OPTIMIZER", "SGD")
+    with pytest.raises(UserError, match=r"lower SOLVER.BASE_LR"):
+        train(engine, cfg)
