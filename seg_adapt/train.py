@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from shared.run.command import (
     Parser,
     check_compared,
     load_experiment,
-    log_to_stderr,
     machines_of,
+    run_training,
     train_parser,
 )
 from shared.run.folder import check_new, comparable_baseline
@@ -58,12 +57,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse(argv)
-    log_to_stderr()
-    try:
-        return _main(args, sys.argv[1:] if argv is None else argv)
-    finally:
-        distributed.shut_down()
+    return run_training(parser(), _main, argv)
 
 
 def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:

@@ -41,3 +41,18 @@ def load(path: str | Path) -> Any:
             f"cannot read '{path}' as a checkpoint ({reason[:120]}): it is damaged, or holds "
             "more than tensors; fetch or write it again"
         ) from error
+
+
+def load_run(path: str | Path, kind: str, script: str) -> dict[str, Any]:
+    """The checkpoint of a run; `load`, and UserError where its entry `format` is not `kind`.
+
+    Args:
+        script: which one writes such checkpoints.
+    """
+    state = load(path)
+    if not isinstance(state, dict) or state.get("format") != kind:
+        raise UserError(
+            f"'{path}' is no checkpoint of a run of {script}, which writes them as "
+            "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
+        )
+    return state

@@ -119,6 +119,16 @@ def backward(method: Method, phase: Phase) -> None:
         total.backward(inputs=[p for group in groups for p in group["params"]])
 
 
+def descend(loss: torch.Tensor, module: torch.nn.Module, largest: float) -> None:
+    """Moves the module's parameters against the loss's gradient, none further than `largest`."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters)
+    step = largest / max(g.abs().max() for g in gradients)
+    with torch.no_grad():
+        for p, g in zip(parameters, gradients, strict=True):
+            p.sub_(step * g)
+
+
 def random_batches(
     count: int = 2, size: tuple[int, int] = (33, 49), num_classes: int = 5, seed: int = 0
 ) -> tuple[SourceBatch, TargetBatch]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -20,7 +19,7 @@ from shared.events import git_revision
 from shared.schedules import multi_step, warm_up
 from shared.weights import LoadReport
 
-FORMAT = "detection 1"
+FORMAT, SCRIPT = "detection 1", "det_adapt/train_net.py"
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -50,7 +49,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Continues from the run's last checkpoint; MissingFileError where there is none."""
-        state = read_checkpoint(self.path)
+        state = checkpoint.load_run(self.path, FORMAT, SCRIPT)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -164,14 +163,3 @@ def rate_factor(cfg: CfgNode, iteration: int) -> float:
     if solver.WARMUP_METHOD == "constant":
         return solver.WARMUP_FACTOR
     return steps * warm_up(iteration, solver.WARMUP_ITERS, solver.WARMUP_FACTOR)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `Trainer.save` wrote."""
-    state = checkpoint.load(path)
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(
-            f"'{path}' is no checkpoint of a run on torchvision: train_net.py writes these as "
-            "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
-        )
-    return state

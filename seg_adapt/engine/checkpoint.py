@@ -19,7 +19,7 @@ from shared.errors import UserError
 from shared.events import git_revision
 from shared.run.folder import check_same_run, checkpoint_at
 
-FORMAT = 1
+FORMAT, SCRIPT = 1, "seg_adapt/train.py"
 
 
 def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
@@ -50,7 +50,7 @@ def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | N
     Raises:
         UserError: the run was made with other settings or classes, which change what is learned.
     """
-    state = _load(path)
+    state = checkpoint.load_run(path, FORMAT, SCRIPT)
     check_same_run(
         path, flatten(_config(state)), flatten(cfg), extendable=_why_not_longer(cfg, trainer)
     )
@@ -80,7 +80,7 @@ def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, C
     Args:
         path: a run's folder, or a checkpoint in it.
     """
-    state = _load(checkpoint_at(path))
+    state = checkpoint.load_run(checkpoint_at(path), FORMAT, SCRIPT)
     cfg = _config(state)
     space = _stored_space(state, cfg)
     method = build_method(cfg, space.num_classes)
@@ -101,16 +101,6 @@ def _stored_space(state: dict, cfg: CfgNode) -> LabelSpace:
         return label_space(cfg.DATASETS.LABEL_SPACE)
     colors = tuple(tuple(color) for color in own["colors"])
     return LabelSpace(own["name"], tuple(own["classes"]), colors, None, {})
-
-
-def _load(path: Path) -> dict:
-    state = checkpoint.load(path)
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(
-            f"'{path}' is not a checkpoint of a run: train.py writes these as "
-            "<run>/checkpoints/last.pt; weight files go into MODEL.WEIGHTS"
-        )
-    return state
 
 
 def _config(state: dict) -> CfgNode:

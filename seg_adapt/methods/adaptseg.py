@@ -7,7 +7,7 @@ from typing import Literal
 
 from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import DOMAIN_LOSSES, Domain, domain_accuracy
@@ -27,13 +27,7 @@ class AdaptSeg(Method):
 
     options_type = AdaptSegOptions
 
-    def __init__(
-        self,
-        segmentor: Segmentor,
-        options: AdaptSegOptions | None = None,
-        loss: LossOptions | None = None,
-    ) -> None:
-        super().__init__(segmentor, options, loss)
+    def build(self, segmentor: Segmentor) -> None:
         self.discriminator = ConvDiscriminator(segmentor.num_classes, self.options.channels)
         self.domain_loss = DOMAIN_LOSSES.get(self.options.loss)
         self.threshold = 0.0 if self.options.loss == "bce" else 0.5

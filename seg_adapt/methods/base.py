@@ -58,6 +58,10 @@ class Method(nn.Module):
         self.segmentor = segmentor
         self.options = options or self.options_type()
         self.loss = loss or LossOptions()
+        self.build(segmentor)
+
+    def build(self, segmentor: Segmentor) -> None:
+        """Adds the method's own parts, as `__init__` would."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, segmentor: Segmentor) -> "Method":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.attention import discriminator_attention
 from shared.discriminators import ConvDiscriminator
@@ -38,13 +38,7 @@ class Dast(Method):
 
     options_type = DastOptions
 
-    def __init__(
-        self,
-        segmentor: Segmentor,
-        options: DastOptions | None = None,
-        loss: LossOptions | None = None,
-    ) -> None:
-        super().__init__(segmentor, options, loss)
+    def build(self, segmentor: Segmentor) -> None:
         self.cut = attention_cut(segmentor)
         self.discoverer = ConvDiscriminator(
             segmentor.channels_at(self.cut),

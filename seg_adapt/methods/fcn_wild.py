@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seg_adapt.losses.constrained import project, projection_loss, raise_to_feasible
 from seg_adapt.methods.base import METHODS, Method, Stage, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.options import LayerRates
 from seg_adapt.pictures import draw_constraints
 from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
 from shared.data.label_maps import IGNORE
@@ -53,13 +53,7 @@ class FCNWild(Method):
 
     options_type = FCNWildOptions
 
-    def __init__(
-        self,
-        segmentor: Segmentor,
-        options: FCNWildOptions | None = None,
-        loss: LossOptions | None = None,
-    ) -> None:
-        super().__init__(segmentor, options, loss)
+    def build(self, segmentor: Segmentor) -> None:
         chain = list(segmentor.stages)
         self.feature_stage = self.options.feature_stage or chain[chain.index("head") - 1]
         channels = segmentor.channels_at(self.feature_stage)

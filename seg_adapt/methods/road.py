@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.region_discriminators import RegionDiscriminators, region_index
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.options import LayerRates
 from seg_adapt.pictures import draw_regions
 from seg_adapt.structures import Geometry, Phase, Records, SourceBatch, TargetBatch
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
@@ -49,17 +49,9 @@ class Road(Method):
     """Target guided distillation (§3.1) and spatial-aware adaptation (§3.2): Eq. 5."""
 
     options_type = RoadOptions
+    pretrained = True
 
-    def __init__(
-        self,
-        segmentor: Segmentor,
-        options: RoadOptions | None = None,
-        loss: LossOptions | None = None,
-        *,
-        pretrained: bool = True,
-    ) -> None:
-        super().__init__(segmentor, options, loss)
-        self.pretrained = pretrained
+    def build(self, segmentor: Segmentor) -> None:
         self.feature_stage = self.options.feature_stage or segmentor.feature_stage
         if self.feature_stage in segmentor.head_stages and self.options.distillation != "none":
             raise UserError(

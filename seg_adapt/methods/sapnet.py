@@ -8,7 +8,7 @@ import numpy as np
 
 from seg_adapt.methods.base import METHODS, Method, parameter_group
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.options import LayerRates, LossOptions
+from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared.sap import SapOptions, SpatialAttentionPyramid, draw_pyramid, sap_losses
 
@@ -24,13 +24,7 @@ class SapNet(Method):
 
     options_type = SapNetOptions
 
-    def __init__(
-        self,
-        segmentor: Segmentor,
-        options: SapNetOptions | None = None,
-        loss: LossOptions | None = None,
-    ) -> None:
-        super().__init__(segmentor, options, loss)
+    def build(self, segmentor: Segmentor) -> None:
         self.feature_stage = self.options.feature_stage or segmentor.feature_stage
         channels = segmentor.channels_at(self.feature_stage)
         self.discriminator = SpatialAttentionPyramid(channels, segmentor.num_classes, self.options)

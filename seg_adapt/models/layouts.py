@@ -87,6 +87,20 @@ class _Layout:
     two_branches: bool = False
 
 
+def _deeplab_vgg(
+    name: str, mark: str, renamed: Callable[[int], str], *, fc6: str, fc7: str
+) -> _Layout:
+    """DeepLab-v2's VGG-16: fully connected layers as dilated convolutions, two branches summed."""
+    rules = [
+        *_vgg(renamed),
+        (rf"{re.escape(fc6)}\.(weight|bias)", r"stages.fc.fc6.\1"),
+        (rf"{re.escape(fc7)}\.(weight|bias)", r"stages.fc.fc7.\1"),
+        _aspp("classifier"),
+    ]
+    marks = (mark, "classifier.conv2d_list.")
+    return _Layout(name, marks, rules, _CAFFE, two_branches=True)
+
+
 _LAYOUTS = (
     _Layout("ours", ("stages.",), [(r"((?:stages|preprocessing)\..+)", r"\1")]),
     _Layout(
@@ -133,30 +147,14 @@ _LAYOUTS = (
         ],
         _CAFFE_RESNET,
     ),
-    _Layout(
+    _deeplab_vgg(
         "AdaptSegNet, VGG-16",
-        ("features.", "classifier.conv2d_list."),
-        [
-            *_vgg(lambda index: f"features.{_without_pool4(index)}"),
-            (r"features\.29\.(weight|bias)", r"stages.fc.fc6.\1"),
-            (r"features\.31\.(weight|bias)", r"stages.fc.fc7.\1"),
-            _aspp("classifier"),
-        ],
-        _CAFFE,
-        two_branches=True,
+        "features.",
+        lambda index: f"features.{_without_pool4(index)}",
+        fc6="features.29",
+        fc7="features.31",
     ),
-    _Layout(
-        "DAST, VGG-16",
-        ("layer1.0.weight", "classifier.conv2d_list."),
-        [
-            *_vgg(_dast_vgg_name),
-            (r"layer4\.0\.(weight|bias)", r"stages.fc.fc6.\1"),
-            (r"layer4\.2\.(weight|bias)", r"stages.fc.fc7.\1"),
-            _aspp("classifier"),
-        ],
-        _CAFFE,
-        two_branches=True,
-    ),
+    _deeplab_vgg("DAST, VGG-16", "layer1.0.weight", _dast_vgg_name, fc6="layer4.0", fc7="layer4.2"),
     _Layout(
         "VGG-16",
         ("features.0.weight",),

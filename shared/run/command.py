@@ -3,13 +3,14 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
+from shared import distributed
 from shared.config import find_config, load_config
 from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
@@ -72,13 +73,23 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.strip().removesuffix('?')}; --help lists all options")
 
 
+def run_training(
+    parser: Parser,
+    start: Callable[[argparse.Namespace, Sequence[str]], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parses `argv` (None: the command line), calls `start` with both, ends its process group."""
+    args = parser.parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return start(args, sys.argv[1:] if argv is None else argv)
+    finally:
+        distributed.shut_down()
+
+
 def machines_of(args: argparse.Namespace) -> Machines:
     """What --num-gpus and its neighbors ask for."""
     return Machines(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
-
-
-def log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
 
 def load_experiment(

@@ -23,8 +23,7 @@ from det_adapt.torchvision_engine import build_detector, build_optimizer
 from det_adapt.torchvision_engine.masks import draw_masks, region_masks
 from det_adapt.torchvision_engine.proposals import CellAnchors, ProposalNetwork
 from det_adapt.torchvision_engine.roi_heads import DetectorHeads
-from det_adapt.torchvision_engine.trainer import rate_factor, read_checkpoint
-from shared import checkpoint
+from det_adapt.torchvision_engine.trainer import rate_factor
 from shared.errors import UserError
 
 MODELS = {"resnet18": RESNET18, "vgg16": VGG16, "resnet18_stride_8": RESNET18_STRIDE_8}
@@ -319,9 +318,3 @@ def test_the_rate_is_detectron2s(method):
         assert rate_factor(cfg, iteration) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-
-
-def test_a_file_that_is_no_checkpoint_of_a_run_is_named(tmp_path):
-    checkpoint.save({"a": torch.zeros(1)}, tmp_path / "last.pt")
-    with pytest.raises(UserError, match="no checkpoint of a run"):
-        read_checkpoint(tmp_path / "last.pt")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_batches, tiny_segmentor
+from conftest import descend, random_batches, tiny_segmentor
 
 from seg_adapt.methods.road import Road, RoadOptions, distillation_loss, spatial_loss
 from seg_adapt.pictures import draw_regions
@@ -118,13 +118,8 @@ def test_backbone_gradient_is_the_reverse_of_the_classifiers_interest():
         for p in method.classifiers.parameters():
             p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     batches = random_batches()
-    parameters = [p for p in method.segmentor.stages["layer4"].parameters() if p.requires_grad]
     before = method.phase(*batches).losses["spatial"]
-    gradients = torch.autograd.grad(before, parameters)
-    step = 1e-5 / max(g.abs().max() for g in gradients)
-    with torch.no_grad():
-        for p, g in zip(parameters, gradients, strict=True):
-            p.sub_(step * g)
+    descend(before, method.segmentor.stages["layer4"], 1e-5)
     assert method.phase(*batches).losses["spatial"] > before
 
 
@@ -173,10 +168,13 @@ def test_wrong_options_name_the_key():
 
 
 def test_no_silent_random_teacher():
-    method = Road(tiny_segmentor(), pretrained=False)
+    method = Road(tiny_segmentor())
+    method.pretrained = False
     with pytest.raises(UserError, match=r"MODEL.WEIGHTS is empty"):
         method.prepare()
-    Road(tiny_segmentor(), RoadOptions(distillation="none"), pretrained=False).prepare()
+    untaught = Road(tiny_segmentor(), RoadOptions(distillation="none"))
+    untaught.pretrained = False
+    untaught.prepare()
 
 
 def test_regions_picture_counts_the_cells_of_every_region():

@@ -21,6 +21,13 @@ def test_checkpoint_round_trip_and_errors(tmp_path):
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize("state", [{"a": torch.zeros(1)}, {"format": 2}, [1]])
+def test_a_file_that_is_no_checkpoint_of_a_run_is_named(state, tmp_path):
+    checkpoint.save(state, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"no checkpoint of a run of train\.py"):
+        checkpoint.load_run(tmp_path / "last.pt", 1, "train.py")
+
+
 def test_interrupted_save_keeps_the_old_checkpoint(tmp_path):
     path = tmp_path / "a.pt"
     checkpoint.save({"n": 1}, path)
