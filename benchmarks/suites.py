@@ -97,7 +97,7 @@ def _segmentation() -> Suite:
             row("plca", "plca"),
             row("sapnet", "sapnet"),
             row("dast", "dast"),
-            row("oracle", "source_only", "DATASETS.TRAIN", "toy_real_train"),
+            row("oracle", "source_only", "DATASETS.TRAIN", "toy_cityscapes_train"),
         ),
         (Measure("mIoU", "miou", "iou"),),
         output="--output",

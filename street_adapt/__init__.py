@@ -2,14 +2,15 @@
 
 Predict, whatever the run was – a method's segmentation or a detector of either engine:
 
-    import street_adapt
-    model = street_adapt.load("runs/toy/road")
-    train_ids = model("frame.png")                # or an array (H, W, 3), or a tensor (3, H, W)
-    model.folder("frames/", "predictions/")
+>>> import street_adapt
+>>> model = street_adapt.load("runs/toy/road")
+>>> train_ids = model("frame.png")  # or an array (H, W, 3), or a tensor (3, H, W)
+>>> model.folder("frames", "predictions")
+2
 
 Train any method of segmentation on batches that you bring:
 
->>> import torch, street_adapt
+>>> import torch
 >>> tiny = ["MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", "0.125", "MODEL.WEIGHTS", ""]
 >>> adaptation = street_adapt.Adaptation("adaptseg", num_classes=5, overrides=tiny)
 >>> images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)

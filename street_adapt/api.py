@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from shared.errors import UserError
-from shared.predicting import Predictor
-from shared.run.folder import CONFIG, checkpoint_at
+from shared.predictor import Predictor
+from shared.run.folder import checkpoint_at
 
 
 def load(run: str | Path, *, device: str = "cpu", engine: str = "auto") -> Predictor:
@@ -116,12 +116,7 @@ class Adaptation:
 
 
 def is_segmentation(checkpoint: Path) -> bool:
-    """By the run's own settings; by what the file holds where it was taken out of its run."""
     from shared.checkpoint import load as load_checkpoint
-    from shared.run.command import half_of
 
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
-        if (folder / CONFIG).is_file():
-            return half_of(folder / CONFIG) == "segmentation"
     state = load_checkpoint(checkpoint)
     return isinstance(state, dict) and "method" in state

@@ -1,6 +1,6 @@
 """Data sets by name: where they lie, and how many frames the authors published.
 
-A name stands for a layout with its arguments; its toy twin is the same layout below `<root>/toy`.
+A name stands for a layout with its arguments; `toy_<name>` is the same layout below `<root>/toy`.
 """
 
 import logging
@@ -50,17 +50,16 @@ class Entry:
     is_covered: bool = False
 
 
-# Name → toy twin, frames, layout.
 _SEGMENTATION = {
-    "gta5": ("toy_game", 24_966 - len(GTA5_INVALID), gta5_layout),
-    "synthia": ("toy_synthia", 9_400, synthia_layout),
-    "synthia_seqs_summer": ("toy_summer", None, partial(synthia_seqs_layout, season="summer")),
-    "synthia_seqs_fall": ("toy_fall", None, partial(synthia_seqs_layout, season="fall")),
-    "synthia_seqs_winter": ("toy_winter", None, partial(synthia_seqs_layout, season="winter")),
-    "cityscapes_train": ("toy_real_train", 2_975, partial(cityscapes_layout, split="train")),
-    "cityscapes_val": ("toy_real_val", 500, partial(cityscapes_layout, split="val")),
-    "bdd100k_train": ("toy_bdd100k_train", 7_000, partial(bdd100k_layout, split="train")),
-    "bdd100k_val": ("toy_bdd100k_val", 1_000, partial(bdd100k_layout, split="val")),
+    "gta5": Entry(24_966 - len(GTA5_INVALID), gta5_layout),
+    "synthia": Entry(9_400, synthia_layout),
+    "synthia_seqs_summer": Entry(None, partial(synthia_seqs_layout, season="summer")),
+    "synthia_seqs_fall": Entry(None, partial(synthia_seqs_layout, season="fall")),
+    "synthia_seqs_winter": Entry(None, partial(synthia_seqs_layout, season="winter")),
+    "cityscapes_train": Entry(2_975, partial(cityscapes_layout, split="train")),
+    "cityscapes_val": Entry(500, partial(cityscapes_layout, split="val")),
+    "bdd100k_train": Entry(7_000, partial(bdd100k_layout, split="train")),
+    "bdd100k_val": Entry(1_000, partial(bdd100k_layout, split="val")),
 }
 
 _SIM10K = partial(voc_files, classes=SIM10K_CLASSES, default=("car",))
@@ -96,13 +95,11 @@ for _split, _frames in (("train", 2_975), ("val", 500)):
         _DETECTION[f"foggy_cityscapes_{_split}_beta_{_beta}"] = _one
 
 SEGMENTATION: Registry[Entry] = Registry("segmentation data set")
-for _name, (_toy_name, *_entry) in _SEGMENTATION.items():
-    SEGMENTATION.add(_name, Entry(*_entry))
-    SEGMENTATION.add(_toy_name, Entry(*_entry))
 DETECTION: Registry[Entry] = Registry("detection data set")
-for _name, _entry in _DETECTION.items():
-    DETECTION.add(_name, _entry)
-    DETECTION.add(f"toy_{_name}", _entry)
+for _registry, _entries in ((SEGMENTATION, _SEGMENTATION), (DETECTION, _DETECTION)):
+    for _name, _entry in _entries.items():
+        _registry.add(_name, _entry)
+        _registry.add(f"toy_{_name}", _entry)
 
 
 def segmentation_dataset(name: str, root: Path) -> SegmentationDataset:

@@ -4,20 +4,8 @@ The default data of the demonstrations and of the tests: no download, any number
 """
 
 from shared.toy.crops import render_crops
-from shared.toy.frame import EVALUATED, LABEL_IDS, THINGS, ToyFrame, ToyObject
-from shared.toy.render import DOMAINS, render
-from shared.toy.style import Style
-from shared.toy.styles import random_style
+from shared.toy.domains import DOMAINS
+from shared.toy.frame import LABEL_IDS, THINGS, ToyFrame, ToyObject
+from shared.toy.render import render
 
-__all__ = [
-    "DOMAINS",
-    "EVALUATED",
-    "LABEL_IDS",
-    "THINGS",
-    "Style",
-    "ToyFrame",
-    "ToyObject",
-    "random_style",
-    "render",
-    "render_crops",
-]
+__all__ = ["DOMAINS", "LABEL_IDS", "THINGS", "ToyFrame", "ToyObject", "render", "render_crops"]

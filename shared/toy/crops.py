@@ -4,16 +4,15 @@ The photographic target ("real", "foggy") and "dusk", which shares its textures,
 their scenes would be target labels.
 """
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 
+from shared.data.label_maps import CITYSCAPES_19, lookup_table
 from shared.errors import UserError
-from shared.toy.frame import EVALUATED, LABEL_IDS, ToyFrame
+from shared.toy.domains import CONTENTS
+from shared.toy.frame import LABEL_IDS, ToyFrame
 from shared.toy.render import draw
-from shared.toy.statistics import GAME
-from shared.toy.styles import STYLES, random_style
+from shared.toy.styles import domain_style, random_style
 from shared.toy.world import build
 
 RANDOM = "random"
@@ -24,30 +23,7 @@ _THING_PIXELS = 60
 _STUFF_PIXELS = 150
 _THIN = {"pole": (10, 40), "traffic light": (14, 44), "traffic sign": (14, 44)}
 
-# Every class often enough that most scenes offer most classes.
-CROP_STATISTICS = replace(
-    GAME,
-    focal=(0.75, 1.1),
-    horizon=(0.3, 0.48),
-    camera_height=(1.2, 2.8),
-    frontage=(0.4, 0.2, 0.2, 0.1, 0.1),
-    verge=0.8,
-    traffic=3.0,
-    truck=0.5,
-    bus=0.5,
-    train=0.5,
-    people=4.0,
-    cyclists=1.0,
-    motor_riders=0.8,
-    bicycles=1.5,
-    motorcycles=1.5,
-    signs=3.0,
-    lights=2.0,
-    ego=0.0,
-)
-
-_TRAIN_IDS = np.full(256, 255, np.uint8)
-_TRAIN_IDS[[LABEL_IDS[name] for name in EVALUATED]] = np.arange(len(EVALUATED))
+_TRAIN_IDS = lookup_table("cityscapes", "cityscapes19")
 
 
 def crop_style(index: int, *, seed: int) -> str:
@@ -66,8 +42,8 @@ def render_styled(index: int, *, seed: int) -> ToyFrame:
 def _styled(index: int, seed: int) -> tuple[ToyFrame, np.random.Generator]:
     name = crop_style(index, seed=seed)
     generator = np.random.default_rng([seed, index, 1])
-    style = random_style(generator) if name == RANDOM else STYLES[name](generator)
-    scene = build(generator, CROP_STATISTICS, _HEIGHT / _WIDTH)
+    style = random_style(generator) if name == RANDOM else domain_style(name, generator)
+    scene = build(generator, CONTENTS["crops"], _HEIGHT / _WIDTH)
     return draw(scene, style, generator, _HEIGHT, _WIDTH), generator
 
 
@@ -100,7 +76,7 @@ class _Candidates:
 
     def __init__(self, frame: ToyFrame, train_ids: np.ndarray) -> None:
         self.train_ids = train_ids
-        self.counts = np.bincount(train_ids.reshape(-1), minlength=256)[: len(EVALUATED)]
+        self.counts = np.bincount(train_ids.reshape(-1), minlength=256)[: len(CITYSCAPES_19)]
         self.boxes: dict[int, list[tuple[int, int, int, int]]] = {}
         self.pixels: dict[int, np.ndarray] = {}
         self._collect_boxes(frame)
@@ -126,7 +102,7 @@ class _Candidates:
     def classes(self, generator: np.random.Generator) -> list[int]:
         """The classes with something to show, in random order."""
         present = []
-        for label, name in enumerate(EVALUATED):
+        for label, name in enumerate(CITYSCAPES_19):
             if label in self.boxes:
                 present.append(label)
             elif LABEL_IDS[name] < LABEL_IDS["person"]:
@@ -146,7 +122,7 @@ class _Candidates:
             side = extent * generator.uniform(1.0, 1.5)
             x, y = 0.5 * (left + right), 0.5 * (top + bottom)
             return _fit(x, y, side)
-        low, high = _THIN.get(EVALUATED[label], (20, 100))
+        low, high = _THIN.get(CITYSCAPES_19[label], (20, 100))
         if label not in self.pixels:
             self.pixels[label] = np.flatnonzero(self.train_ids == label)
         pixels = self.pixels[label]

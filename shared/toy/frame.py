@@ -4,42 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LABEL_IDS = {
-    "ego vehicle": 1,
-    "static": 4,
-    "dynamic": 5,
-    "ground": 6,
-    "road": 7,
-    "sidewalk": 8,
-    "parking": 9,
-    "building": 11,
-    "wall": 12,
-    "fence": 13,
-    "pole": 17,
-    "traffic light": 19,
-    "traffic sign": 20,
-    "vegetation": 21,
-    "terrain": 22,
-    "sky": 23,
-    "person": 24,
-    "rider": 25,
-    "car": 26,
-    "truck": 27,
-    "bus": 28,
-    "train": 31,
-    "motorcycle": 32,
-    "bicycle": 33,
-    # Cityscapes' polygon files name a crowd that nobody separated with this suffix.
-    "persongroup": 24,
-    "cargroup": 26,
-}
-# Position is the train id.
-EVALUATED = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
-    *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train"),
-    *("motorcycle", "bicycle"),
-)
-THINGS = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+from shared.data.label_maps import CITYSCAPES_19, ID_TABLES
+
+LABEL_IDS = {name: label_id for label_id, name in ID_TABLES.get("cityscapes").items()}
+THINGS = CITYSCAPES_19[CITYSCAPES_19.index("person") :]
+# Cityscapes' polygon files name a crowd that nobody separated with this suffix.
+GROUP = "group"
 
 
 @dataclass(frozen=True)
@@ -61,14 +31,12 @@ class ToyObject:
 
     @property
     def label_id(self) -> int:
-        return LABEL_IDS[self.label]
+        return LABEL_IDS[self.label.removesuffix(GROUP)]
 
     @property
     def instance_id(self) -> int:
         """The pixel value of the instance picture."""
-        if self.instance == 0:
-            return self.label_id
-        return self.label_id * 1000 + self.instance - 1
+        return self.label_id * 1000 + self.instance - 1 if self.instance else self.label_id
 
 
 @dataclass(frozen=True)

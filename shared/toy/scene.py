@@ -1,25 +1,63 @@
-"""A scene as painted planar faces in world metres, and its rasterisation.
+"""A scene as painted planar faces in world metres.
 
 World axes: x right, y up from the road surface, z forward from the camera.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 
-from shared.toy.draws import Draws
-from shared.toy.frame import THINGS, ToyObject
+from shared.toy.frame import THINGS
 from shared.toy.palettes import PART_INDEX
 
+T = TypeVar("T")
 Points = Sequence[tuple[float, float, float]]
+Outline = list[tuple[float, float]]
 
 SKY_DEPTH = 1000.0
 NEAR = 1.0
 FRONT, WALL, GROUND = 0, 1, 2  # planes of constant z, x and y: inverse depth is affine in pixels
 LONG_SHADOW, CONTACT_SHADOW = 128, 255
+CIRCLE = [(math.cos(math.tau * k / 10), math.sin(math.tau * k / 10)) for k in range(10)]
+
+
+def box(left: float, bottom: float, right: float, top: float) -> Outline:
+    return [(left, bottom), (right, bottom), (right, top), (left, top)]
+
+
+def oval(x: float, y: float, rx: float, ry: float | None = None) -> Outline:
+    """Around (x, y); a circle where only one radius is given."""
+    return [(x + rx * c, y + (rx if ry is None else ry) * s) for c, s in CIRCLE]
+
+
+class Draws:
+    """A pool of uniform numbers drawn in blocks: one NumPy call per 1024 scalars."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+        self._pool: list[float] = []
+
+    def unit(self) -> float:
+        if not self._pool:
+            self._pool = self._generator.random(1024).tolist()
+        return self._pool.pop()
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * self.unit()
+
+    def count(self, mean: float) -> int:
+        """An integer with this mean: uniform on 0..2·mean, the fraction rounded at random."""
+        return int(self.between(0.0, 2.0 * mean) + self.unit())
+
+    def chance(self, probability: float) -> bool:
+        return self.unit() < probability
+
+    def pick(self, items: Sequence[T]) -> T:
+        return items[int(self.unit() * len(items))]
 
 
 @dataclass(frozen=True)
@@ -28,74 +66,99 @@ class Camera:
 
     Args:
         focal: focal length in picture widths.
-        centre: vanishing point, fraction of the width.
+        center: vanishing point, fraction of the width.
         horizon: fraction of the height.
         height: metres above the road.
     """
 
     focal: float
-    centre: float
+    center: float
     horizon: float
     height: float
 
+    def project(self, points: Points, height: int, width: int) -> np.ndarray:
+        """World metres to pixels (N, 2) int32."""
+        points = np.array(points)
+        scale = self.focal * width / points[:, 2]
+        x = self.center * width + points[:, 0] * scale
+        y = self.horizon * height + (self.height - points[:, 1]) * scale
+        return np.rint(np.stack([x, y], axis=1) - 0.5).astype(np.int32)
 
-@dataclass(frozen=True)
-class Raster:
-    """A scene in pixels.
+    def polygons(self, shapes: Iterable[Points], height: int, width: int) -> list[np.ndarray]:
+        """Every shape's pixels (K, 2) int32."""
+        shapes = list(shapes)
+        if not shapes:
+            return []
+        ends = np.cumsum([len(points) for points in shapes])
+        pixels = self.project([p for points in shapes for p in points], height, width)
+        return np.split(pixels, ends[:-1])
+
+
+class Face(NamedTuple):
+    """A polygon in the world.
 
     Args:
-        face: (H, W) int32, the visible face.
-        label_ids, instance_ids: see ToyFrame.
-        depth: (H, W) float32 metres.
-        across, up: (H, W) float32, metric surface coordinates for textures.
-        shadow: (H, W) uint8, 0, LONG_SHADOW or CONTACT_SHADOW; meaningful on the ground.
-        objects: see ToyFrame.
+        thing: number of the object that it belongs to.
+        shade: brightness of its orientation against a face towards the camera.
+        detail: paint on the silhouette of its thing, not part of it.
     """
 
-    face: np.ndarray
-    label_ids: np.ndarray
-    instance_ids: np.ndarray
-    depth: np.ndarray
-    across: np.ndarray
-    up: np.ndarray
-    shadow: np.ndarray
-    objects: tuple[ToyObject, ...]
+    part: int
+    points: Points
+    thing: int
+    plane: int
+    shade: float
+    detail: bool
+
+
+class Thing(NamedTuple):
+    label: str
+    instance: int
+    depth: float
+    tint: tuple[float, float, float, float]
 
 
 class Scene:
     """Records faces in painter's order.
 
-    `begin` starts an object; `face` adds a part of its silhouette (which carries the label) or,
-    with detail=True, paint on it: details never reach beyond the silhouette.
+    `begin` starts an object; a face is a part of its silhouette (which carries the label) or, with
+    detail=True, paint on it: details never reach beyond the silhouette.
+
+    Args:
+        aspect: height / width of the picture.
     """
 
     def __init__(self, camera: Camera, draws: Draws, aspect: float) -> None:
-        self.camera = camera
-        self.aspect = aspect  # height / width
-        self.vertices: list[tuple[float, float, float]] = []
-        self.ends: list[int] = []
-        self.parts: list[int] = []
-        self.shades: list[float] = []
-        self.planes: list[int] = []
-        self.offsets: list[float] = []
-        self.tint_of: list[int] = []
-        self.silhouette: list[bool] = []
-        self.labels: list[tuple[str, int, float]] = []
-        self.tints: list[tuple[float, float, float, float]] = []
-        self.shadow_polygons: list[tuple[Points, int]] = []
-        self._draws = draws
-        self._counts: dict[str, int] = defaultdict(int)
-        self._current = ("sky", 0, SKY_DEPTH)
+        self.camera, self.draws, self.aspect = camera, draws, aspect
+        self.faces: list[Face] = []
+        self.things: list[Thing] = []
+        self.shadows: list[tuple[int, Points]] = []
+        self._counts: Counter[str] = Counter()
 
-    def begin(self, label: str, depth: float) -> None:
-        """Start a new object (a new instance where the label is a thing) with its own tint."""
-        instance = 0
-        if label in THINGS:
-            self._counts[label] += 1
-            instance = self._counts[label]
-        self._current = (label, instance, depth)
-        unit = self._draws.unit
-        self.tints.append((unit(), unit(), unit(), unit()))
+    def begin(self, label: str, x: float, z: float, angle: float = 0.0) -> Callable[..., None]:
+        """A new object at depth z (a new instance where the label is a thing).
+
+        Returns:
+            `upright(x, z, angle)`.
+        """
+        self._counts[label] += 1
+        instance = self._counts[label] if label in THINGS else 0
+        unit = self.draws.unit
+        self.things.append(Thing(label, instance, z, (unit(), unit(), unit(), unit())))
+        return self.upright(x, z, angle)
+
+    def upright(self, x: float, z: float, angle: float = 0.0) -> Callable[..., None]:
+        """`paint(part, outline, shade=1.0, detail=False)` for outlines (right, up) in metres.
+
+        They stand on the ground at (x, z), turned by `angle` from the picture.
+        """
+        c, s = math.cos(angle), abs(math.sin(angle))
+
+        def paint(part: str, outline: Outline, shade: float = 1.0, detail: bool = False) -> None:
+            points = [(x + u * c, v, z + u * s) for u, v in outline]
+            self.face(part, points, shade=shade, detail=detail)
+
+        return paint
 
     def face(
         self,
@@ -106,143 +169,36 @@ class Scene:
         shade: float = 1.0,
         detail: bool = False,
     ) -> None:
-        """Paint a polygon. Its plane's offset is read from the first point.
-
-        Args:
-            shade: brightness of this orientation against a face towards the camera.
-        """
-        self.vertices.extend(points)
-        self.ends.append(len(self.vertices))
-        self.parts.append(PART_INDEX[part])
-        self.shades.append(shade)
-        self.planes.append(plane)
-        self.offsets.append(points[0][2] if plane == FRONT else points[0][0])
-        self.tint_of.append(len(self.tints) - 1)
-        self.silhouette.append(not detail)
-        self.labels.append(self._current)
-
-    def flat(
-        self,
-        part: str,
-        x: float,
-        z: float,
-        outline: Sequence[tuple[float, float]],
-        *,
-        shade: float = 1.0,
-        detail: bool = False,
-    ) -> None:
-        """A face towards the camera; `outline` is (right, up) in metres around (x, 0)."""
-        self.face(part, [(x + u, v, z) for u, v in outline], shade=shade, detail=detail)
+        """Paint a polygon. Its plane's offset is read from the first point."""
+        face = Face(PART_INDEX[part], points, len(self.things) - 1, plane, shade, detail)
+        self.faces.append(face)
 
     def strip(
         self, part: str, left: float, right: float, near: float, far: float, detail: bool = False
     ) -> None:
         """A rectangle of the ground."""
-        near = max(near, NEAR)
-        corners = [(left, 0.0, near), (right, 0.0, near), (right, 0.0, far), (left, 0.0, far)]
+        corners = [(x, 0.0, z) for x, z in box(left, max(near, NEAR), right, far)]
         self.face(part, corners, plane=GROUND, detail=detail)
 
-    def shadow(self, points: Points, kind: int) -> None:
-        self.shadow_polygons.append((points, kind))
+    def cast_shadows(
+        self, left: float, right: float, near: float, far: float, height: float
+    ) -> None:
+        """Contact and cast shadow of a box-shaped thing."""
+        near = max(near, 1.2)
+        contact = [(left, 0.0, near - 0.15), (right, 0.0, near - 0.15), (right, 0.0, far)]
+        self.shadows.append((CONTACT_SHADOW, [*contact, (left, 0.0, far)]))
+        throw = 0.8 * height
+        cast = [(left, 0.0, near), (right, 0.0, near), (right + throw, 0.0, near + 0.4 * throw)]
+        cast += [(right + throw, 0.0, far + 0.4 * throw), (left + throw, 0.0, far + 0.4 * throw)]
+        self.shadows.append((LONG_SHADOW, [*cast, (left, 0.0, far)]))
+
+    def narrow_shadow(self, x: float, z: float, half: float, height: float) -> None:
+        """Contact and cast shadow of a narrow upright thing."""
+        self.cast_shadows(x - half, x + half, z - half * 0.5, z + half * 0.5, height)
 
     def at_picture(self, x: float, y: float, z: float) -> tuple[float, float, float]:
         """The world point of depth z seen at fraction x of the width and y of the height."""
         camera = self.camera
-        right = (x - camera.centre) * z / camera.focal
+        right = (x - camera.center) * z / camera.focal
         down = (y - camera.horizon) * self.aspect * z / camera.focal
         return (right, camera.height - down, z)
-
-    def _project(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """World (N, 3) to pixels (N, 2) int32."""
-        camera = self.camera
-        scale = camera.focal * width / points[:, 2]
-        pixels = np.empty((len(points), 2), np.float64)
-        pixels[:, 0] = camera.centre * width + points[:, 0] * scale
-        pixels[:, 1] = camera.horizon * height + (camera.height - points[:, 1]) * scale
-        return np.rint(pixels - 0.5).astype(np.int32)
-
-    def rasterise(self, height: int, width: int) -> Raster:
-        pixels = self._project(np.array(self.vertices), height, width)
-        painted = np.zeros((height, width), np.int32)
-        owner = np.zeros((height, width), np.int32)
-        objects: list[ToyObject] = []
-        base: list[int] = []
-        object_of: list[int] = []
-        start = 0
-        for index, (end, outline) in enumerate(zip(self.ends, self.silhouette, strict=True)):
-            polygon = pixels[start:end]
-            start = end
-            cv2.fillPoly(painted, [polygon], index)
-            if outline:
-                cv2.fillPoly(owner, [polygon], len(objects))
-                label, instance, depth = self.labels[index]
-                objects.append(ToyObject(label, polygon, instance, depth))
-                base.append(index)
-            object_of.append(len(objects) - 1)
-        face = self._clip_details(painted, owner, object_of, base)
-        label_table = np.array([o.label_id for o in objects], np.uint8)
-        instance_table = np.array([o.instance_id for o in objects], np.uint16)
-        return Raster(
-            face=face,
-            label_ids=label_table.take(owner),
-            instance_ids=instance_table.take(owner),
-            shadow=self._shadows(height, width),
-            objects=tuple(objects),
-            **self._surface(face, height, width),
-        )
-
-    def _clip_details(
-        self, painted: np.ndarray, owner: np.ndarray, object_of: list[int], base: list[int]
-    ) -> np.ndarray:
-        """The visible face, with paint that left the silhouette of its thing taken back."""
-        # A detail may cover every part of its own thing, so things are compared, not parts.
-        thing = [self.tint_of[index] for index in base]
-        thing_of_face = np.array([thing[k] for k in object_of], np.int32)
-        stray = thing_of_face.take(painted) != np.array(thing, np.int32).take(owner)
-        np.copyto(painted, np.array(base, np.int32).take(owner), where=stray)
-        return painted
-
-    def _shadows(self, height: int, width: int) -> np.ndarray:
-        mask = np.zeros((height, width), np.uint8)
-        if not self.shadow_polygons:
-            return mask
-        every = [p for points, _ in self.shadow_polygons for p in points]
-        pixels = self._project(np.array(every), height, width)
-        start = 0
-        spans = []
-        for points, kind in self.shadow_polygons:
-            spans.append((kind, pixels[start : start + len(points)]))
-            start += len(points)
-        for kind, polygon in sorted(spans, key=lambda span: span[0]):
-            cv2.fillPoly(mask, [polygon], kind)
-        return mask
-
-    def _surface(self, face: np.ndarray, height: int, width: int) -> dict[str, np.ndarray]:
-        """Depth and texture coordinates of every pixel from the planes of the faces."""
-        camera = self.camera
-        focal = camera.focal * width
-        planes = np.array(self.planes)
-        offsets = np.array(self.offsets)
-        safe = np.where(np.abs(offsets) < 1e-3, 1e-3, offsets)
-        constant = np.where(planes == FRONT, 1.0 / safe, 0.0).astype(np.float32)
-        by_column = np.where(planes == WALL, 1.0 / (focal * safe), 0.0).astype(np.float32)
-        by_row = np.where(planes == GROUND, 1.0 / (focal * camera.height), 0.0).astype(np.float32)
-        column = (np.arange(width, dtype=np.float32) + 0.5 - camera.centre * width)[None, :]
-        row = (np.arange(height, dtype=np.float32) + 0.5 - camera.horizon * height)[:, None]
-        inverse = by_column.take(face)
-        inverse *= column
-        part = by_row.take(face)
-        part *= row
-        inverse += part
-        inverse += constant.take(face)
-        np.clip(inverse, 1.0 / SKY_DEPTH, 1.0 / NEAR, out=inverse)
-        depth = np.reciprocal(inverse)
-        kind = planes.astype(np.uint8).take(face)
-        across = depth * column
-        across /= focal
-        np.copyto(across, depth, where=kind == WALL)
-        up = depth * row
-        up *= -1.0 / focal
-        up += camera.height
-        np.copyto(up, depth, where=kind == GROUND)
-        return {"depth": depth, "across": across, "up": up}

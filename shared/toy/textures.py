@@ -7,33 +7,14 @@ import numpy as np
 
 SIZE = 256
 LEVELS = 5
+# Texture 0 of both families is flat: no second color at all.
 PHOTO_KINDS = (
-    "flat",
-    "asphalt",
-    "plaster",
-    "leaf",
-    "brick",
-    "grass",
-    "slabs",
-    "bars",
-    "stone",
-    "cloud",
-    "crumpled",
-    "speckle",
+    *("flat", "asphalt", "plaster", "leaf", "brick", "grass", "slabs", "bars", "stone", "cloud"),
+    *("crumpled", "speckle"),
 )
 ABSTRACT_KINDS = (
-    "flat",
-    "fine",
-    "smooth",
-    "cells",
-    "dots",
-    "stripes",
-    "checks",
-    "waves",
-    "ridges",
-    "bricks",
-    "coarse",
-    "salt",
+    *("flat", "fine", "smooth", "cells", "dots", "stripes", "checks", "waves", "ridges", "bricks"),
+    *("coarse", "salt"),
 )
 
 
@@ -101,21 +82,7 @@ def _photo(generator: np.random.Generator) -> list[np.ndarray]:
     cloud = _sharp(power_noise(generator, 1.7), 0.52, 0.7)
     crumpled = np.clip(0.8 * power_noise(generator, 1.3, stretch=0.6) + 0.2 * fine, 0, 1)
     speckle = np.clip(0.6 * fine + 0.4 * power_noise(generator, 0.8), 0, 1)
-    flat = np.zeros((SIZE, SIZE), np.float32)
-    return [
-        flat,
-        asphalt,
-        plaster,
-        leaf,
-        brick,
-        grass,
-        slabs,
-        bars,
-        stone,
-        cloud,
-        crumpled,
-        speckle,
-    ]
+    return [asphalt, plaster, leaf, brick, grass, slabs, bars, stone, cloud, crumpled, speckle]
 
 
 def _abstract(generator: np.random.Generator) -> list[np.ndarray]:
@@ -132,29 +99,22 @@ def _abstract(generator: np.random.Generator) -> list[np.ndarray]:
     bricks = _masonry(generator, 64, 32, 6)
     coarse = power_noise(generator, 1.0, low=2)
     salt = (generator.random((SIZE, SIZE)) < 0.06).astype(np.float32)
-    flat = np.zeros((SIZE, SIZE), np.float32)
-    return [flat, fine, smooth, cells, dots, stripes, checks, waves, ridges, bricks, coarse, salt]
+    return [fine, smooth, cells, dots, stripes, checks, waves, ridges, bricks, coarse, salt]
 
 
 @functools.cache
 def bank(family: str) -> np.ndarray:
-    """(LEVELS, kinds, SIZE, SIZE) uint8: how much of a surface's second colour shows.
+    """(LEVELS, kinds, SIZE, SIZE) uint8: how much of a surface's second color shows.
 
     Level l is averaged over 2^l texels. "photo" tiles are for the photographic domains, "abstract"
     ones for every other: pre-training on the latter shows nothing of the former.
     """
     seed, make = {"photo": (11, _photo), "abstract": (23, _abstract)}[family]
-    tiles = make(np.random.default_rng(seed))
-    levels = []
-    for level in range(LEVELS):
-        step = 2**level
-        blurred = []
-        for tile in tiles:
-            around = np.tile(tile, (3, 3))
-            around = cv2.blur(around, (step, step)) if step > 1 else around
-            blurred.append(around[SIZE : 2 * SIZE, SIZE : 2 * SIZE])
-        levels.append(np.stack(blurred))
-    return np.rint(np.stack(levels) * 255).astype(np.uint8)
+    flat = np.zeros((SIZE, SIZE), np.float32)
+    tiles = [np.tile(tile, (3, 3)) for tile in (flat, *make(np.random.default_rng(seed)))]
+    inner = slice(SIZE, 2 * SIZE)
+    levels = [[cv2.blur(tile, (2**k, 2**k))[inner, inner] for tile in tiles] for k in range(LEVELS)]
+    return np.rint(np.array(levels) * 255).astype(np.uint8)
 
 
 @functools.cache

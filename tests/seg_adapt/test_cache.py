@@ -21,7 +21,7 @@ TRANSFORM = JointTransform(resize=(72, 40), crop=(48, 32), flip=0.5)
 def dataset(root, domain, cache, transform=TRANSFORM):
     source = domain is Domain.SOURCE
     return SlotDataset(
-        load_segmentation("toy_game" if source else "toy_real_train", root),
+        load_segmentation("toy_gta5" if source else "toy_cityscapes_train", root),
         transform,
         domain=domain,
         seed=3,
@@ -51,7 +51,7 @@ def test_samples_are_the_same_with_and_without(toy_root, tmp_path, domain):
 
 @pytest.fixture
 def files(toy_root, tmp_path):
-    record = load_segmentation("toy_game", toy_root).records[0]
+    record = load_segmentation("toy_gta5", toy_root).records[0]
     image, label = tmp_path / "a.png", tmp_path / "a_label.png"
     shutil.copy(record.image, image)
     shutil.copy(record.label, label)
@@ -111,7 +111,7 @@ def test_not_used_where_the_whole_image_is_needed(toy_root, tmp_path, caplog, tr
     through = dataset(toy_root, Domain.SOURCE, tmp_path / "cache", transform)
     same(through.load(0), dataset(toy_root, Domain.SOURCE, None, transform).load(0))
     assert not (tmp_path / "cache").exists()
-    assert "toy_game' does not use DATASETS.CACHE" in caplog.text
+    assert "toy_gta5' does not use DATASETS.CACHE" in caplog.text
 
 
 def test_pairs_of_different_sizes_are_refused(toy_root, tmp_path):

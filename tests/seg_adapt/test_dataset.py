@@ -25,7 +25,7 @@ def dataset(root, name, domain, seed=0, transform=TRANSFORM):
 
 
 def test_sample_is_the_record_itself(toy_root):
-    plain = dataset(toy_root, "toy_game", Domain.SOURCE, transform=JointTransform())
+    plain = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform())
     sample, record = plain.load(3), plain.record(3)
     image, labels = read_pair(record, "index", lookup_table("gta5", SPACE))
     assert torch.equal(sample.image, image) and torch.equal(sample.labels, labels)
@@ -33,13 +33,13 @@ def test_sample_is_the_record_itself(toy_root):
 
 
 def test_labels_alone_are_those_of_the_sample(toy_root):
-    source = dataset(toy_root, "toy_game", Domain.SOURCE)
+    source = dataset(toy_root, "toy_gta5", Domain.SOURCE)
     for slot in range(len(source)):
         assert torch.equal(torch.from_numpy(source.labels(slot)), source.load(slot).labels)
 
 
 def test_the_target_has_no_label_anywhere(toy_root):
-    target = dataset(toy_root, "toy_real_train", Domain.TARGET)
+    target = dataset(toy_root, "toy_cityscapes_train", Domain.TARGET)
     batch = target.batch([0, 1])
     assert isinstance(batch, TargetBatch)
     fields = {f.name for f in dataclasses.fields(batch)}
@@ -49,7 +49,7 @@ def test_the_target_has_no_label_anywhere(toy_root):
 
 def with_pseudo_labels(root, folder, transform, labels, cache=None):
     """The target whose pseudo-labels are `labels(image)` of each of its images."""
-    records = load_segmentation("toy_real_train", root)
+    records = load_segmentation("toy_cityscapes_train", root)
     for record in records.records:
         write_png(pseudo_label_path(folder, record.name), labels(read_image(record.image)).numpy())
     return SlotDataset(
@@ -116,7 +116,7 @@ def test_corrupt_image_is_named(toy_root, tmp_path):
 
 
 def test_images_of_different_size_cannot_share_a_batch(toy_root):
-    small = dataset(toy_root, "toy_game", Domain.SOURCE, transform=JointTransform(crop=(8, 8)))
-    large = dataset(toy_root, "toy_game", Domain.SOURCE, transform=JointTransform())
+    small = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform(crop=(8, 8)))
+    large = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform())
     with pytest.raises(UserError, match=r"INPUT\.CROP"):
         collate([small.load(0), large.load(1)])

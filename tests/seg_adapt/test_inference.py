@@ -134,7 +134,7 @@ def test_windows_from_keys():
 
 
 def test_evaluation_predicts_through_windows(method, toy_root, tmp_path):
-    dataset = load_segmentation("toy_real_val", toy_root)
+    dataset = load_segmentation("toy_cityscapes_val", toy_root)
     windows = Windows((33, 65))
     scored = {}
     for name, chosen in (("whole", None), ("windows", windows)):

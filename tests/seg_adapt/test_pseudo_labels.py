@@ -180,7 +180,7 @@ def expected_probabilities(model, dataset, size):
 
 @pytest.fixture
 def target(toy_root):
-    return load_segmentation("toy_real_train", toy_root)
+    return load_segmentation("toy_cityscapes_train", toy_root)
 
 
 def test_folder_holds_the_labels_of_every_image(target, tmp_path):
@@ -250,7 +250,7 @@ from shared import distributed
 
 torch.set_num_threads(1)
 distributed.init_process_group(CPU)
-target = load_segmentation("toy_real_train", Path(sys.argv[2]))
+target = load_segmentation("toy_cityscapes_train", Path(sys.argv[2]))
 make_pseudo_labels(method(), target, Path(sys.argv[3]), **settings())
 distributed.shut_down()
 """

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def datasets(root):
-    return load_segmentation("toy_game", root), load_segmentation("toy_real_train", root)
+    return load_segmentation("toy_gta5", root), load_segmentation("toy_cityscapes_train", root)
 
 
 def stylised(root, count=3, seed=0, betas=(0.05, 0.2), resize=(32, 64), **change):

@@ -238,13 +238,18 @@ def scored(tmp_path):
 
 
 def test_seasons_are_scored_in_their_own_label_space(scored):
-    score = scored("toy_summer", "toy_fall", "toy_fall", "synthia_seqs13")
+    score = scored(
+        "toy_synthia_seqs_summer",
+        "toy_synthia_seqs_fall",
+        "toy_synthia_seqs_fall",
+        "synthia_seqs13",
+    )
     assert len(score["iou"]) == 13 and "lane marking" in score["iou"]
     assert score["official"] is None
 
 
 def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
-    score = scored("toy_synthia", "toy_real_train", "toy_real_val", "cityscapes16")
+    score = scored("toy_synthia", "toy_cityscapes_train", "toy_cityscapes_val", "cityscapes16")
     assert len(score["iou"]) == 16 and "terrain" not in score["iou"]
     assert set(score["protocols"]) == set(score["official"]["protocols"]) == {"16", "13"}
     assert score["protocols"]["16"] == score["miou"]
@@ -332,7 +337,7 @@ def test_output_that_cannot_be_written_is_found_before_training(settings, tmp_pa
     assert "where the baseline goes" in fails(capsys, *road)
 
 
-def finished_run(folder, iterations, scored_at, dataset="toy_real_val"):
+def finished_run(folder, iterations, scored_at, dataset="toy_cityscapes_val"):
     """What the command line reads of another run."""
     cfg = defaults()
     cfg.SOLVER.MAX_ITER, cfg.DATASETS.TEST = iterations, dataset
@@ -344,10 +349,10 @@ def finished_run(folder, iterations, scored_at, dataset="toy_real_val"):
 
 
 def test_a_baseline_must_be_comparable(settings, tmp_path, capsys, caplog):
-    other = finished_run(tmp_path / "other", 4, 4, dataset="toy_winter")
+    other = finished_run(tmp_path / "other", 4, 4, dataset="toy_synthia_seqs_winter")
     road = ("--method", "road", "--output", tmp_path / "a" / "road", *settings)
     line = fails(capsys, "--baseline", other, *road)
-    assert "DATASETS.TEST is 'toy_winter', here 'toy_real_val'" in line
+    assert "DATASETS.TEST is 'toy_synthia_seqs_winter', here 'toy_cityscapes_val'" in line
     assert not (tmp_path / "a").exists()
 
     shorter = finished_run(tmp_path / "shorter", 2, 2)

@@ -60,7 +60,7 @@ def evaluation(iteration, iou, **values):
 def run_folder(tmp_path, name, records=(), *, method="road", tail="", environment=None):
     folder = tmp_path / name
     folder.mkdir()
-    config = f"METHOD: {method}\nDATA:\n  SOURCE: toy_game\n  TARGET: toy_real\n"
+    config = f"METHOD: {method}\nDATASETS:\n  TRAIN: toy_gta5\n  TARGET: toy_cityscapes_train\n"
     (folder / "config.yaml").write_text(config)
     (folder / "environment.json").write_text(json.dumps(environment or {"seed": 3}))
     lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -98,7 +98,7 @@ def test_the_last_checkpoint_is_compared_with_the_baselines(tmp_path):
         method="source_only",
     )
     page, text = report(folder, baseline=other)
-    assert "toy_game → toy_real" in page.text
+    assert "toy_gta5 → toy_cityscapes_train" in page.text
     assert "mIoU on the target 60.0 % last checkpoint, iteration 40" in page.text
     assert "mIoU, source only 55.8 %" in page.text
     assert "Change +4.2 points against source only" in page.text

@@ -17,34 +17,28 @@ from PIL import Image
 from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, read_labels
 from shared.data.label_maps import CITYSCAPES_19, ID_TABLES, lookup_table
-from shared.toy import DOMAINS, ToyFrame, ToyObject, render
+from shared.toy import ToyFrame, ToyObject, render
 from shared.toy.layouts import LAYOUTS
+from shared.toy.layouts.annotations import outlines, shapes, visible_things
 from shared.toy.layouts.base import Frame
-from shared.toy.layouts.cityscapes import polygons
-from shared.toy.layouts.detection import annotation
-from shared.toy.layouts.instances import outlines, shapes, visible_things
-from shared.toy.layouts.kitti import label_line
+from shared.toy.layouts.detection import kitti_line, voc_xml
+from shared.toy.layouts.segmentation import polygons
 
 HEIGHT, WIDTH = 96, 192
 SIZE = {"height": HEIGHT, "width": WIDTH}
 SMALL = {"count": 3, "val_count": 2, "workers": 1, "progress": False, **SIZE}
 
 
-@pytest.fixture
-def root(all_toys) -> Path:
-    return all_toys
-
-
 def frames_of(name: str) -> list[Frame]:
     return LAYOUTS.get(name).frames(SMALL["count"], SMALL["val_count"])
 
 
-def frames_and_files(root: Path, name: str) -> list[tuple[Frame, ToyFrame, list[Path]]]:
+def frames_and_files(all_toys: Path, name: str) -> list[tuple[Frame, ToyFrame, list[Path]]]:
     return [
         (
             frame,
             render(frame.domain, frame.index, **SIZE),
-            [root / "toy" / file for file in LAYOUTS.get(name).files(frame)],
+            [all_toys / "toy" / file for file in LAYOUTS.get(name).files(frame)],
         )
         for frame in frames_of(name)
     ]
@@ -59,8 +53,8 @@ def names(label_ids: np.ndarray, data_set: str) -> np.ndarray:
     return np.array([table.get(i, "void") for i in range(256)])[label_ids]
 
 
-def test_gta5_index_is_the_label_id(root):
-    for _, toy, (image, label) in frames_and_files(root, "gta5"):
+def test_gta5_index_is_the_label_id(all_toys):
+    for _, toy, (image, label) in frames_and_files(all_toys, "gta5"):
         assert np.array_equal(rgb(image), toy.image)
         with Image.open(label) as picture:
             assert picture.mode == "P"
@@ -70,8 +64,8 @@ def test_gta5_index_is_the_label_id(root):
             assert tuple(palette[name2label[name].id]) == name2label[name].color
 
 
-def test_synthia_channels_are_16_bit_class_and_instance(root):
-    for _, toy, (image, label, color, depth) in frames_and_files(root, "synthia"):
+def test_synthia_channels_are_16_bit_class_and_instance(all_toys):
+    for _, toy, (image, label, color, depth) in frames_and_files(all_toys, "synthia"):
         assert np.array_equal(rgb(image), toy.image)
         channels = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[..., ::-1]
         assert channels.dtype == np.uint16
@@ -94,9 +88,9 @@ def test_synthia_channels_are_16_bit_class_and_instance(root):
         assert np.abs(centimetres[near, 0] / 100.0 - toy.depth[near]).max() < 0.0051
 
 
-def test_synthia_seqs_have_their_own_ids(root):
+def test_synthia_seqs_have_their_own_ids(all_toys):
     seen = Counter()
-    for frame, toy, (image, label) in frames_and_files(root, "synthia_seqs"):
+    for frame, toy, (image, label) in frames_and_files(all_toys, "synthia_seqs"):
         assert f"SYNTHIA-SEQS-01-{frame.domain.upper()}/RGB/Stereo_Left/Omni_F/" in str(image)
         classes = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[..., 2]
         expected = names(toy.label_ids, "cityscapes")
@@ -109,9 +103,9 @@ def test_synthia_seqs_have_their_own_ids(root):
     assert {1, 2, 3, 4, 6, 8} <= set(seen)
 
 
-def test_cityscapes_annotations(root):
+def test_cityscapes_annotations(all_toys):
     for frame, toy, (image, label, instance, color, outline) in frames_and_files(
-        root, "cityscapes"
+        all_toys, "cityscapes"
     ):
         assert np.array_equal(rgb(image), toy.image)
         assert np.array_equal(read_labels(label, "index").numpy(), toy.label_ids)
@@ -128,9 +122,9 @@ def test_cityscapes_annotations(root):
         assert image.parents[1].name == frame.split
 
 
-def test_polygons_paint_the_label_ids_again(root):
+def test_polygons_paint_the_label_ids_again(all_toys):
     agreement = []
-    for _, toy, (_, _, _, _, path) in frames_and_files(root, "cityscapes"):
+    for _, toy, (_, _, _, _, path) in frames_and_files(all_toys, "cityscapes"):
         truth = json.loads(path.read_text())
         assert (truth["imgHeight"], truth["imgWidth"]) == (HEIGHT, WIDTH)
         painted = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -147,7 +141,7 @@ def test_polygons_paint_the_label_ids_again(root):
     assert min(agreement) > 0.97
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("domain", ["game", "real", "clipart"])
 def test_one_polygon_for_each_instance(domain):
     outlined, things = 0, 0
     for index in range(40):
@@ -159,11 +153,11 @@ def test_one_polygon_for_each_instance(domain):
     assert outlined <= 1.02 * things
 
 
-def test_foggy_frames_are_the_clear_frames_in_fog(root):
-    clear, foggy = frames_of("cityscapes"), frames_and_files(root, "cityscapes_foggy")
+def test_foggy_frames_are_the_clear_frames_in_fog(all_toys):
+    clear, foggy = frames_of("cityscapes"), frames_and_files(all_toys, "cityscapes_foggy")
     assert [f.index for f in clear] == [f.index for f, _, _ in foggy]
     for frame, (_, _, fogs) in zip(clear, foggy, strict=True):
-        image = root / "toy" / LAYOUTS.get("cityscapes").files(frame)[0]
+        image = all_toys / "toy" / LAYOUTS.get("cityscapes").files(frame)[0]
         assert [f.name for f in fogs] == [
             image.name.replace("leftImg8bit", f"leftImg8bit_foggy_beta_{beta}")
             for beta in ("0.005", "0.01", "0.02")
@@ -173,8 +167,8 @@ def test_foggy_frames_are_the_clear_frames_in_fog(root):
             assert np.array_equal(rgb(path), expected)
 
 
-def test_bdd100k_masks_are_train_ids(root):
-    for frame, toy, (image, mask) in frames_and_files(root, "bdd100k"):
+def test_bdd100k_masks_are_train_ids(all_toys):
+    for frame, toy, (image, mask) in frames_and_files(all_toys, "bdd100k"):
         assert image.stem == mask.stem and image.parent.name == frame.split
         table = lookup_table("cityscapes", "cityscapes19")
         assert np.array_equal(read_labels(mask, "index").numpy(), table[toy.label_ids])
@@ -202,10 +196,10 @@ SIX = {name: VOC[name] for name in ("person", "rider", "car", "bicycle")}
     ("name", "classes"),
     [("sim10k", {"car": "car"}), ("clipart", VOC), ("watercolor", SIX), ("voc", VOC)],
 )
-def test_voc_boxes_are_one_based_and_inclusive(root, name, classes):
+def test_voc_boxes_are_one_based_and_inclusive(all_toys, name, classes):
     listed = {}
     total = 0
-    for frame, toy, (image, xml) in frames_and_files(root, name):
+    for frame, toy, (image, xml) in frames_and_files(all_toys, name):
         tree = ElementTree.parse(xml).getroot()
         assert tree.findtext("filename") == image.name and image.is_file()
         assert int(tree.findtext("size/width")) == WIDTH
@@ -219,7 +213,7 @@ def test_voc_boxes_are_one_based_and_inclusive(root, name, classes):
                 found[(item.findtext("name"), *box)] += 1
         assert found == boxes(toy, classes)
         total += found.total()
-        split = root / "toy" / frame.data_set / "ImageSets/Main" / f"{frame.split}.txt"
+        split = all_toys / "toy" / frame.data_set / "ImageSets/Main" / f"{frame.split}.txt"
         listed.setdefault(split, []).append(image.stem)
     assert total > 0
     for split, stems in listed.items():
@@ -227,10 +221,10 @@ def test_voc_boxes_are_one_based_and_inclusive(root, name, classes):
     assert len({stem for stems in listed.values() for stem in stems}) == len(frames_of(name))
 
 
-def test_kitti_lines(root):
+def test_kitti_lines(all_toys):
     types = {"person": "Pedestrian", "rider": "Cyclist", "car": "Car", "truck": "Truck"}
     types |= {"bus": "Misc", "train": "Tram"}
-    for _, toy, (image, label) in frames_and_files(root, "kitti"):
+    for _, toy, (image, label) in frames_and_files(all_toys, "kitti"):
         assert np.array_equal(rgb(image), toy.image)
         found = Counter()
         for line in label.read_text().splitlines():
@@ -283,12 +277,12 @@ def test_groups_and_specks_are_boxes_nobody_has_to_find():
         ("person", False, 16),
     ]
     unknown = "-1 -1 -1 -1000 -1000 -1000 -10"
-    assert [label_line(thing) for thing in things] == [
+    assert [kitti_line(thing) for thing in things] == [
         f"DontCare -1 -1 -10 10.00 10.00 22.00 22.00 {unknown}",
         f"DontCare -1 -1 -10 50.00 20.00 53.00 23.00 {unknown}",
         f"Pedestrian 0.00 0 -10 70.00 20.00 74.00 24.00 {unknown}",
     ]
-    xml = annotation("VOC2007", "000001.jpg", (60, 100), [("person", t) for t in things])
+    xml = voc_xml("VOC2007", "000001.jpg", (60, 100), [("person", t) for t in things])
     difficult = [e.text for e in ElementTree.fromstring(xml).iter("difficult")]
     assert difficult == ["1", "1", "0"]
     assert [item["label"] for item in polygons(toy)["objects"]] == [
@@ -325,11 +319,22 @@ def test_no_two_splits_show_the_same_street():
     assert max(indices.values()) == 1
 
 
-def test_the_catalog_finds_every_toy_data_set(root):
-    sizes = {"toy_game": 3, "toy_synthia": 3, "toy_summer": 3, "toy_fall": 3, "toy_winter": 3}
-    sizes |= {"toy_real_train": 3, "toy_real_val": 2, "toy_bdd100k_train": 3, "toy_bdd100k_val": 2}
+def test_the_catalog_finds_every_toy_data_set(all_toys):
+    sizes = {
+        "toy_gta5": 3,
+        "toy_synthia": 3,
+        "toy_synthia_seqs_summer": 3,
+        "toy_synthia_seqs_fall": 3,
+        "toy_synthia_seqs_winter": 3,
+    }
+    sizes |= {
+        "toy_cityscapes_train": 3,
+        "toy_cityscapes_val": 2,
+        "toy_bdd100k_train": 3,
+        "toy_bdd100k_val": 2,
+    }
     for name, size in sizes.items():
-        dataset = load_segmentation(name, root, labelled=True)
+        dataset = load_segmentation(name, all_toys, labelled=True)
         assert len(dataset.records) == size
         space = "synthia_seqs13" if dataset.id_table == "synthia_seqs" else "cityscapes19"
         table = lookup_table(dataset.id_table, space)

@@ -1,19 +1,7 @@
 """The toy scenes on disk, in the folders and formats of the data sets they stand for."""
 
-from shared.toy.layouts import bdd100k, cityscapes, detection, gta5, kitti, synthia
+from shared.toy.layouts import detection, segmentation
 from shared.toy.layouts.base import LAYOUTS
-from shared.toy.layouts.ensure import ensure, toy_layouts
-from shared.toy.layouts.make import make_toy
+from shared.toy.layouts.make import ensure, make_toy, toy_layouts
 
-__all__ = [
-    "LAYOUTS",
-    "bdd100k",
-    "cityscapes",
-    "detection",
-    "ensure",
-    "gta5",
-    "kitti",
-    "make_toy",
-    "synthia",
-    "toy_layouts",
-]
+__all__ = ["LAYOUTS", "detection", "ensure", "make_toy", "segmentation", "toy_layouts"]

@@ -3,39 +3,38 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
-from shared.data.label_maps import ID_TABLES
 from shared.registry import Registry
-from shared.toy import ToyFrame
+from shared.toy.frame import ToyFrame
 
-# Data set and split. The order is part of the data: a split's scenes are numbered from its place in
-# this list, so no two splits show the same street. Append only.
-_SPLITS = (
-    ("gta5", "train"),
-    ("synthia", "train"),
-    ("synthia_seqs", "summer"),
-    ("synthia_seqs", "fall"),
-    ("synthia_seqs", "winter"),
-    ("cityscapes", "train"),
-    ("cityscapes", "val"),
-    ("bdd100k", "train"),
-    ("bdd100k", "val"),
-    ("sim10k", "trainval10k"),
-    ("clipart", "train"),
-    ("clipart", "test"),
-    ("watercolor", "train"),
-    ("watercolor", "test"),
-    ("VOC2007", "trainval"),
-    ("VOC2007", "test"),
-    ("VOC2012", "trainval"),
-    ("kitti", "training"),
-)
+# The order is part of the data: a split's scenes are numbered from its place in this list, so no
+# two splits show the same street. Append only.
+_SPLITS = """
+data_set      split        domain      file_name            first
+gta5          train        game        {:05d}               1
+synthia       train        synthia     {:07d}               0
+synthia_seqs  summer       summer      {:06d}               0
+synthia_seqs  fall         fall        {:06d}               0
+synthia_seqs  winter       winter      {:06d}               0
+cityscapes    train        real        {:06d}               0
+cityscapes    val          real        {:06d}               0
+bdd100k       train        dusk        {:08x}-00000007      0
+bdd100k       val          dusk        {:08x}-00000008      0
+sim10k        trainval10k  game        {:06d}               1
+clipart       train        clipart     {:06d}               1
+clipart       test         clipart     {:06d}               500001
+watercolor    train        watercolor  {:06d}               1
+watercolor    test         watercolor  {:06d}               500001
+VOC2007       trainval     real        {:06d}               1
+VOC2007       test         real        {:06d}               500001
+VOC2012       trainval     real        2012_{:06d}          1
+kitti         training     real        {:06d}               0
+"""
 MAX_FRAMES = 99_999
-_BLOCK = MAX_FRAMES + 1
 
 
 class Renderer(Protocol):
@@ -44,19 +43,38 @@ class Renderer(Protocol):
     def __call__(self, domain: str, index: int, *, fog_beta: float = ...) -> ToyFrame: ...
 
 
+class Split(NamedTuple):
+    """A line of the table of splits."""
+
+    data_set: str
+    name: str
+    domain: str
+    file_name: str
+    first: str
+
+    @property
+    def is_test(self) -> bool:
+        return self.name in ("val", "test")
+
+
+SPLITS = [Split(*line.split()) for line in _SPLITS.strip().splitlines()[1:]]
+
+
 @dataclass(frozen=True)
 class Frame:
     """One scene of a data set.
 
     Attributes:
         number: position in the split, from 0.
+        name: of its files.
         index: number of the scene for the renderer, unique among all splits.
     """
 
     data_set: str
     split: str
-    number: int
     domain: str
+    number: int
+    name: str
     index: int
 
 
@@ -64,24 +82,45 @@ class Layout(ABC):
     """The folders and file formats of one data set.
 
     Attributes:
+        data_sets: names in the table of splits; several share the training frames.
         owns: folders below `toy/` that only this layout fills.
+        templates: paths below `toy/` of a frame's files, with fields of `Frame` in braces.
         needs: layouts whose files the loaders of this one read as well.
+        version: raised whenever the same parameters give other files, in the scenes or in the
+            layout: data made by another version is refused, not mixed with.
     """
 
+    data_sets: tuple[str, ...]
     owns: tuple[str, ...]
+    templates: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    version = 1
 
-    @abstractmethod
     def frames(self, count: int, val_count: int) -> list[Frame]:
         """All scenes: `count` to train on, `val_count` to test on where there is such a split."""
+        frames = []
+        for place, split in enumerate(SPLITS):
+            if split.data_set not in self.data_sets:
+                continue
+            share = range(self.data_sets.index(split.data_set), count, len(self.data_sets))
+            for number in range(val_count if split.is_test else len(share)):
+                name = split.file_name.format(int(split.first) + number)
+                index = place * (MAX_FRAMES + 1) + number
+                frames.append(Frame(split.data_set, split.name, split.domain, number, name, index))
+        return frames
 
-    @abstractmethod
     def files(self, frame: Frame) -> tuple[str, ...]:
         """Paths below `toy/` that `encode` fills."""
+        return tuple(template.format(**vars(frame)) for template in self.templates)
 
-    @abstractmethod
     def encode(self, frame: Frame, render: Renderer) -> dict[str, bytes]:
         """Path below `toy/` → content, for every one of `files(frame)`."""
+        contents = self.contents(frame, render(frame.domain, frame.index))
+        return dict(zip(self.files(frame), contents, strict=True))
+
+    @abstractmethod
+    def contents(self, frame: Frame, toy: ToyFrame) -> Sequence[bytes]:
+        """The bytes of `files(frame)`."""
 
     def lists(self, frames: Sequence[Frame]) -> dict[str, bytes]:
         """Path below `toy/` → content of the files that name all frames of a split."""
@@ -91,38 +130,14 @@ class Layout(ABC):
 LAYOUTS: Registry[Layout] = Registry("toy layout")
 
 
-def scenes(data_set: str, split: str, domain: str, count: int) -> list[Frame]:
-    """`count` frames of `data_set`'s `split`, on scene numbers that no other split has."""
-    first = _SPLITS.index((data_set, split)) * _BLOCK
-    return [Frame(data_set, split, number, domain, first + number) for number in range(count)]
-
-
 def png(array: np.ndarray) -> bytes:
     """A PNG of an RGB, RGBA (H, W, 3 or 4) or single-channel (H, W) array, uint8 or uint16."""
     if array.ndim == 3:
         array = array[..., (2, 1, 0, 3)[: array.shape[2]]]
     # Level 1 halves the writing time of level 3 for a tenth more bytes.
-    _, encoded = cv2.imencode(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return encoded.tobytes()
+    return cv2.imencode(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A JPEG of an RGB image (H, W, 3) uint8, at quality 95."""
-    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-    return encoded.tobytes()
-
-
-def id_table(data_set: str, *, rename: dict[str, str] | None = None) -> np.ndarray:
-    """Cityscapes label id → raw id of `data_set`; 0 where the data set has no such class.
-
-    Args:
-        rename: Cityscapes class name → the name `data_set` files it under.
-
-    Returns:
-        (256,) uint8.
-    """
-    raw_ids = {name: raw_id for raw_id, name in ID_TABLES.get(data_set).items()}
-    table = np.zeros(256, np.uint8)
-    for label_id, name in ID_TABLES.get("cityscapes").items():
-        table[label_id] = raw_ids.get((rename or {}).get(name, name), 0)
-    return table
+    """A JPEG of an RGB image (H, W, 3) uint8."""
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()

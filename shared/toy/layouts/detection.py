@@ -1,140 +1,125 @@
-"""Data sets in the form of PASCAL VOC: Sim10k, Clipart1k, Watercolor2k, VOC2007 and VOC2012.
-
-`<folder>/{JPEGImages/<id>.jpg,Annotations/<id>.xml,ImageSets/Main/<split>.txt}`. Boxes are those of
-the visible pixels: 1-based pixel indices, both ends inclusive.
-"""
+"""Data sets with boxes: the PASCAL VOC form (Sim10k, Clipart1k, Watercolor2k, VOC) and KITTI."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from shared.toy.layouts.base import LAYOUTS, Frame, Layout, Renderer, jpeg, scenes
-from shared.toy.layouts.instances import VisibleThing, visible_things
+from shared.toy.frame import ToyFrame
+from shared.toy.layouts.annotations import VisibleThing, visible_things
+from shared.toy.layouts.base import LAYOUTS, Frame, Layout, jpeg, png
 
-# Cityscapes class → VOC class. Trucks have none; a rider is a person.
+# Cityscapes class → name in VOC. Trucks have none; a rider is a person.
 VOC_CLASSES = {
-    "person": "person",
-    "rider": "person",
-    "car": "car",
-    "bus": "bus",
-    "train": "train",
-    "motorcycle": "motorbike",
-    "bicycle": "bicycle",
+    **{"person": "person", "rider": "person", "car": "car", "bus": "bus", "train": "train"},
+    **{"motorcycle": "motorbike", "bicycle": "bicycle"},
 }
-WATERCOLOR_CLASSES = {name: VOC_CLASSES[name] for name in ("person", "rider", "car", "bicycle")}
-
+# Cityscapes class → KITTI type. Bicycles and motorcycles that nobody rides have no label there; a
+# Cyclist is here the box of the rider alone.
+KITTI_TYPES = {
+    **{"person": "Pedestrian", "rider": "Cyclist", "car": "Car", "truck": "Truck"},
+    **{"bus": "Misc", "train": "Tram"},
+}
 # Fewer visible pixels than these tell nobody what the thing is.
 MIN_PIXELS = 10
-TRUNCATED = 0.15
-OCCLUDED = 0.05
-TEST_OFFSET = 500_000
+# Shares of the silhouette, hidden or out of the picture, that VOC's flags and KITTI's levels name.
+VOC_TRUNCATED, VOC_OCCLUDED, KITTI_OCCLUSION_LEVELS = 0.15, 0.05, (0.1, 0.5)
+KITTI_UNKNOWN_3D = "-1 -1 -1 -1000 -1000 -1000 -10"
 
 
-def annotation(
+class Voc(Layout):
+    """Trees in the form of PASCAL VOC.
+
+    Boxes are those of the visible pixels: 1-based pixel indices, both ends inclusive.
+
+    Args:
+        trees: data sets, each a folder.
+        classes: Cityscapes class → name in the annotations; things of other classes get no box.
+    """
+
+    templates = ("{data_set}/JPEGImages/{name}.jpg", "{data_set}/Annotations/{name}.xml")
+
+    def __init__(self, *trees: str, classes: Mapping[str, str], version: int = 1) -> None:
+        self.data_sets = self.owns = trees
+        self.classes = classes
+        self.version = version
+
+    def contents(self, frame: Frame, toy: ToyFrame) -> Sequence[bytes]:
+        things = [t for t in visible_things(toy) if t.label in self.classes]
+        named = [(self.classes[thing.label], thing) for thing in things]
+        size = toy.label_ids.shape
+        return jpeg(toy.image), voc_xml(frame.data_set, f"{frame.name}.jpg", size, named)
+
+    def lists(self, frames: Sequence[Frame]) -> dict[str, bytes]:
+        lists: dict[str, bytes] = defaultdict(bytes)
+        for frame in frames:
+            path = f"{frame.data_set}/ImageSets/Main/{frame.split}.txt"
+            lists[path] += f"{frame.name}\n".encode()
+        return dict(lists)
+
+
+def voc_xml(
     folder: str, file_name: str, size: tuple[int, int], things: Sequence[tuple[str, VisibleThing]]
 ) -> bytes:
-    """The XML of one picture.
+    """The annotation of one picture.
 
     Args:
         size: height, width.
         things: name and thing for every box.
     """
     root = ElementTree.Element("annotation")
-    _add(root, "folder", folder)
-    _add(root, "filename", file_name)
-    extent = ElementTree.SubElement(root, "size")
-    for tag, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
-        _add(extent, tag, value)
-    _add(root, "segmented", 0)
+    _add(root, folder=folder, filename=file_name)
+    _add(ElementTree.SubElement(root, "size"), width=size[1], height=size[0], depth=3)
+    _add(root, segmented=0)
     for name, thing in things:
-        entry = ElementTree.SubElement(root, "object")
-        _add(entry, "name", name)
-        _add(entry, "pose", "Unspecified")
-        _add(entry, "truncated", int(thing.truncation > TRUNCATED))
-        _add(entry, "occluded", int(thing.occlusion > OCCLUDED))
-        _add(entry, "difficult", int(thing.group or thing.pixels < MIN_PIXELS))
-        box = ElementTree.SubElement(entry, "bndbox")
+        item = ElementTree.SubElement(root, "object")
+        _add(
+            item,
+            name=name,
+            pose="Unspecified",
+            truncated=int(thing.truncation > VOC_TRUNCATED),
+            occluded=int(thing.occlusion > VOC_OCCLUDED),
+            difficult=int(thing.group or thing.pixels < MIN_PIXELS),
+        )
         x0, y0, x1, y1 = thing.box
-        for tag, value in (("xmin", x0 + 1), ("ymin", y0 + 1), ("xmax", x1), ("ymax", y1)):
-            _add(box, tag, value)
+        _add(ElementTree.SubElement(item, "bndbox"), xmin=x0 + 1, ymin=y0 + 1, xmax=x1, ymax=y1)
     ElementTree.indent(root, "\t")
     return ElementTree.tostring(root) + b"\n"
 
 
-def _add(parent: ElementTree.Element, tag: str, value: object) -> None:
-    ElementTree.SubElement(parent, tag).text = str(value)
+def _add(parent: ElementTree.Element, **values: object) -> None:
+    for tag, value in values.items():
+        ElementTree.SubElement(parent, tag).text = str(value)
 
 
-class VOCForm(Layout):
-    """Trees of VOC form; a scene's `data_set` is the name of its tree.
+class Kitti(Layout):
+    """The labelled half; KITTI's own test labels are not public.
 
-    Args:
-        train: (tree, split) of every split that shares the training frames.
-        test: (tree, split) of the test frames, None where there is no such split.
-        classes: Cityscapes class → name in the annotations; things of other classes get no box.
+    A label line has 15 fields: type, truncated, occluded, alpha, x1 y1 x2 y2, height width length,
+    x y z, rotation. Boxes are those of the visible pixels: 0-based, edges in continuous coordinates
+    (pixel i covers i to i + 1). What only 3D labels know has the values reserved for unknown.
     """
 
-    def __init__(
-        self,
-        domain: str,
-        train: Sequence[tuple[str, str]],
-        test: tuple[str, str] | None,
-        classes: Mapping[str, str],
-    ) -> None:
-        self.domain = domain
-        self.train = tuple(train)
-        self.test = test
-        self.classes = classes
-        self.owns = tuple(tree for tree, _ in train)
+    data_sets = owns = ("kitti",)
+    templates = ("kitti/training/image_2/{name}.png", "kitti/training/label_2/{name}.txt")
 
-    def frames(self, count: int, val_count: int) -> list[Frame]:
-        found = []
-        for place, (tree, split) in enumerate(self.train):
-            share = len(range(place, count, len(self.train)))
-            found += scenes(tree, split, self.domain, share)
-        if self.test is not None:
-            found += scenes(*self.test, self.domain, val_count)
-        return found
-
-    def stem(self, frame: Frame) -> str:
-        # Both splits lie in one folder: the test frames are numbered beyond any training frame.
-        number = frame.number + 1 + (TEST_OFFSET if frame.split == "test" else 0)
-        return f"2012_{number:06d}" if frame.data_set == "VOC2012" else f"{number:06d}"
-
-    def files(self, frame: Frame) -> tuple[str, ...]:
-        tree, stem = frame.data_set, self.stem(frame)
-        return f"{tree}/JPEGImages/{stem}.jpg", f"{tree}/Annotations/{stem}.xml"
-
-    def encode(self, frame: Frame, render: Renderer) -> dict[str, bytes]:
-        toy = render(frame.domain, frame.index)
-        things = [
-            (self.classes[thing.label], thing)
-            for thing in visible_things(toy)
-            if thing.label in self.classes
-        ]
-        size = toy.label_ids.shape
-        xml = annotation(frame.data_set, f"{self.stem(frame)}.jpg", size, things)
-        return dict(zip(self.files(frame), (jpeg(toy.image), xml), strict=True))
-
-    def lists(self, frames: Sequence[Frame]) -> dict[str, bytes]:
-        stems: dict[str, list[str]] = defaultdict(list)
-        for frame in frames:
-            path = f"{frame.data_set}/ImageSets/Main/{frame.split}.txt"
-            stems[path].append(self.stem(frame))
-        return {path: "".join(f"{s}\n" for s in names).encode() for path, names in stems.items()}
+    def contents(self, frame: Frame, toy: ToyFrame) -> Sequence[bytes]:
+        things = [thing for thing in visible_things(toy) if thing.label in KITTI_TYPES]
+        return png(toy.image), "".join(f"{kitti_line(thing)}\n" for thing in things).encode()
 
 
-LAYOUTS.add(
-    "sim10k", VOCForm("game", [("sim10k", "trainval10k")], None, {"car": VOC_CLASSES["car"]})
-)
-for _style, _classes in (("clipart", VOC_CLASSES), ("watercolor", WATERCOLOR_CLASSES)):
-    LAYOUTS.add(_style, VOCForm(_style, [(_style, "train")], (_style, "test"), _classes))
-LAYOUTS.add(
-    "voc",
-    VOCForm(
-        "real",
-        [("VOC2007", "trainval"), ("VOC2012", "trainval")],
-        ("VOC2007", "test"),
-        VOC_CLASSES,
-    ),
-)
+def kitti_line(thing: VisibleThing) -> str:
+    """One thing of a class in `KITTI_TYPES`; groups and specks are DontCare regions."""
+    box = " ".join(f"{float(edge):.2f}" for edge in thing.box)
+    if thing.group or thing.pixels < MIN_PIXELS:
+        return f"DontCare -1 -1 -10 {box} {KITTI_UNKNOWN_3D}"
+    level = sum(thing.occlusion > bound for bound in KITTI_OCCLUSION_LEVELS)
+    kind = KITTI_TYPES[thing.label]
+    return f"{kind} {thing.truncation:.2f} {level} -10 {box} {KITTI_UNKNOWN_3D}"
+
+
+_SIX = {name: VOC_CLASSES[name] for name in ("person", "rider", "car", "bicycle")}
+LAYOUTS.add("sim10k", Voc("sim10k", classes={"car": "car"}))
+LAYOUTS.add("clipart", Voc("clipart", classes=VOC_CLASSES))
+LAYOUTS.add("watercolor", Voc("watercolor", classes=_SIX, version=2))
+LAYOUTS.add("voc", Voc("VOC2007", "VOC2012", classes=VOC_CLASSES))
+LAYOUTS.add("kitti", Kitti())

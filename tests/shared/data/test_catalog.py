@@ -16,11 +16,10 @@ from shared.data.voc import VOC_CLASSES, WATERCOLOR_CLASSES
 from shared.errors import MissingFileError, UserError
 from shared.toy import ToyFrame, render
 from shared.toy.layouts import LAYOUTS
+from shared.toy.layouts.annotations import visible_things
 from shared.toy.layouts.base import Frame
-from shared.toy.layouts.detection import MIN_PIXELS
+from shared.toy.layouts.detection import KITTI_TYPES, MIN_PIXELS
 from shared.toy.layouts.detection import VOC_CLASSES as TOY_VOC_CLASSES
-from shared.toy.layouts.instances import visible_things
-from shared.toy.layouts.kitti import KITTI_TYPES
 
 COUNT, VAL_COUNT, HEIGHT, WIDTH = 3, 2, 96, 192  # of the toys
 
@@ -115,7 +114,7 @@ def test_kitti_is_read_back(all_toys, classes):
                 expected += [Annotation(c, thing.box, crowd=True) for c in classes]
             elif names[KITTI_TYPES[thing.label]] in classes:
                 expected.append(Annotation(names[KITTI_TYPES[thing.label]], thing.box))
-        assert record.name == f"{frame.number:06d}"
+        assert record.name == frame.name
         assert record.annotations == tuple(expected)
         assert (record.height, record.width) == (HEIGHT, WIDTH)
 
@@ -219,4 +218,4 @@ def test_data_root(all_toys, tmp_path, monkeypatch):
     assert data_root().resolve() == tmp_path / "datasets"
     monkeypatch.setenv("DETECTRON2_DATASETS", str(all_toys))
     assert data_root() == all_toys
-    assert len(load_segmentation("toy_game").records) == COUNT
+    assert len(load_segmentation("toy_gta5").records) == COUNT

@@ -83,7 +83,7 @@ def test_toys_of_every_layout_pass(all_toys, name):
 
 
 def test_the_published_counts_are_compared(all_toys):
-    found = [f.message for f in check("toy_game", all_toys, QUIET).faults]
+    found = [f.message for f in check("toy_gta5", all_toys, QUIET).faults]
     assert "3 frames, 24964 were published" in found
     found = [f.message for f in check("toy_voc0712_trainval", all_toys, QUIET).faults]
     assert "3 frames, 16551 were published" in found
@@ -96,7 +96,7 @@ def test_shares_of_the_classes_are_those_of_the_label_files(copy):
         labels[: HEIGHT // 4] = 23
         labels[: HEIGHT // 8] = 0
         write_png(path, labels)
-    found = lines(root, "toy_game", "info")
+    found = lines(root, "toy_gta5", "info")
     assert any(line.endswith("road 75.00, sky 12.50, ignored 12.50") for line in found)
     absent = next(line for line in found if "never occur" in line)
     assert "sidewalk, building" in absent and "road" not in absent
@@ -105,9 +105,9 @@ def test_shares_of_the_classes_are_those_of_the_label_files(copy):
 def test_a_sample_opens_so_many_frames(copy):
     root = copy("gta5")
     truncate(root / "toy/gta5/images/00002.png")
-    assert check("toy_game", root, Options(1, 1, False)).frames == 1
-    assert lines(root, "toy_game", options=Options(2, 1, False)) == []
-    assert len(lines(root, "toy_game", options=Options(3, 1, False))) == 1
+    assert check("toy_gta5", root, Options(1, 1, False)).frames == 1
+    assert lines(root, "toy_gta5", options=Options(2, 1, False)) == []
+    assert len(lines(root, "toy_gta5", options=Options(3, 1, False))) == 1
     with pytest.raises(UserError, match="sample of 0"):
         Options(0)
 
@@ -124,8 +124,8 @@ def test_workers_find_the_same(copy):
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("toy_game", "gta5/images/00001.png"),
-        ("toy_game", "gta5/labels/00001.png"),
+        ("toy_gta5", "gta5/images/00001.png"),
+        ("toy_gta5", "gta5/labels/00001.png"),
         ("toy_sim10k", "sim10k/JPEGImages/000001.jpg"),
         ("toy_kitti_train", "kitti/training/image_2/000000.png"),
     ],
@@ -153,9 +153,9 @@ def test_ids_of_synthia_rand_in_the_sequences(copy):
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     pixels[:8, :, 2] = 19
     cv2.imwrite(str(path), pixels)
-    line = the_line(root, "toy_fall")
+    line = the_line(root, "toy_synthia_seqs_fall")
     assert line.startswith(
-        f"error: toy_fall: {path} holds id 19, which the id table 'synthia_seqs'"
+        f"error: toy_synthia_seqs_fall: {path} holds id 19, which the id table 'synthia_seqs'"
     )
     assert "1 labels do" in line
 
@@ -168,16 +168,16 @@ def test_broken_frames_of_gta5_are_left_out(copy):
                 root / f"toy/gta5/{folder}/00001.png", root / f"toy/gta5/{folder}/{name}.png"
             )
     truncate(root / "toy/gta5/images/15188.png")
-    assert lines(root, "toy_game") == []
-    skipped = [line for line in lines(root, "toy_game", "info") if "known to be broken" in line]
+    assert lines(root, "toy_gta5") == []
+    skipped = [line for line in lines(root, "toy_gta5", "info") if "known to be broken" in line]
     assert len(skipped) == 4
-    assert check("toy_game", root, QUIET).frames == 3
+    assert check("toy_gta5", root, QUIET).frames == 3
 
 
 def test_image_and_label_of_different_sizes(copy):
     root = copy("gta5")
     write_png(root / "toy/gta5/labels/00002.png", np.full((HEIGHT, WIDTH + 2), 7, np.uint8))
-    line = the_line(root, "toy_game")
+    line = the_line(root, "toy_gta5")
     assert line.startswith("error") and "is for 194×96 pixels, its image has 192×96" in line
 
 
@@ -188,7 +188,7 @@ def test_color_pictures_instead_of_ids(copy):
     assert "use GT/LABELS, not GT/COLOR" in the_line(root, "toy_synthia")
     root = copy("gta5")
     write_png(root / "toy/gta5/labels/00001.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    assert "color picture of the labels" in the_line(root, "toy_game")
+    assert "color picture of the labels" in the_line(root, "toy_gta5")
 
 
 def test_train_ids_in_the_place_of_label_ids(copy):
@@ -198,7 +198,7 @@ def test_train_ids_in_the_place_of_label_ids(copy):
             path,
             np.arange(HEIGHT * WIDTH, dtype=np.int64).reshape(HEIGHT, WIDTH).astype(np.uint8) % 19,
         )
-    assert "look like train ids" in the_line(root, "toy_real_val")
+    assert "look like train ids" in the_line(root, "toy_cityscapes_val")
 
 
 def test_labels_without_any_class(copy):
@@ -212,7 +212,7 @@ def test_labels_without_any_class(copy):
 def test_frames_that_show_nothing(copy, value, word):
     root = copy("gta5")
     write_png(root / "toy/gta5/images/00003.png", np.full((HEIGHT, WIDTH, 3), value, np.uint8))
-    line = the_line(root, "toy_game")
+    line = the_line(root, "toy_gta5")
     assert line.startswith("warning") and f"image is all {word}" in line.replace("of one", "one")
 
 
@@ -229,17 +229,19 @@ def test_unmatched_pairs_are_named(copy):
     ]
     # A city without any label, and a frame of one season; names there are not the files' own.
     shutil.rmtree(root / "toy/cityscapes/gtFine/val/toyford")
-    assert "toyford_000000_000019_leftImg8bit.png image without" in the_line(root, "toy_real_val")
+    assert "toyford_000000_000019_leftImg8bit.png image without" in the_line(
+        root, "toy_cityscapes_val"
+    )
     camera = "Stereo_Left/Omni_F/000001.png"
     (root / "toy/synthia_seqs/SYNTHIA-SEQS-01-FALL/GT/LABELS" / camera).unlink()
-    assert f"RGB/{camera} image without label" in the_line(root, "toy_fall")
+    assert f"RGB/{camera} image without label" in the_line(root, "toy_synthia_seqs_fall")
 
 
 def test_unlabelled_images_are_a_target(copy):
     root = copy("gta5", "kitti")
     shutil.rmtree(root / "toy/gta5/labels")
     shutil.rmtree(root / "toy/kitti/training/label_2")
-    for name in ("toy_game", "toy_kitti_train"):
+    for name in ("toy_gta5", "toy_kitti_train"):
         assert lines(root, name) == []
         assert any("good as a target only" in line for line in lines(root, name, "info"))
 
@@ -405,7 +407,7 @@ def test_command_line_of_sound_data(all_toys, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     assert main("all", "--root", str(all_toys), "--workers", "1", "--sheet", str(sheet)) == 0
     output = capsys.readouterr()
-    assert "toy_game: 3 frames decoded, 0 errors, 1 warnings" in output.out
+    assert "toy_gta5: 3 frames decoded, 0 errors, 1 warnings" in output.out
     assert "not below" in output.err and "cityscapes_train" in output.err
     assert digest(all_toys) == before
     assert read_image(sheet).shape[1] > 4000
@@ -415,12 +417,12 @@ def test_command_line_of_faulty_data(copy, capsys):
     root = copy("gta5")
     truncate(root / "toy/gta5/images/00001.png")
     before = digest(root)
-    assert main("toy_game", "--root", str(root)) == 1
+    assert main("toy_gta5", "--root", str(root)) == 1
     printed = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("error: toy_game: ") for line in printed) == 1
-    assert all(line.split(":")[0] in ("error", "warning", "info", "toy_game") for line in printed)
+    assert sum(line.startswith("error: toy_gta5: ") for line in printed) == 1
+    assert all(line.split(":")[0] in ("error", "warning", "info", "toy_gta5") for line in printed)
     sheet = root / "toy/gta5/images/sheet.png"
-    assert main("toy_game", "--root", str(root), "--sheet", str(sheet)) == 2
+    assert main("toy_gta5", "--root", str(root), "--sheet", str(sheet)) == 2
     assert "lies among the images" in capsys.readouterr().err
     assert digest(root) == before
 
@@ -435,14 +437,14 @@ def test_command_line_that_cannot_check(all_toys, tmp_path, capsys):
     assert main("all", "--root", str(tmp_path / "nowhere")) == 2
     assert main("all", "--root", str(tmp_path), "--sheet", "sheet.jpg") == 2
     with pytest.raises(UserError, match="-1 workers"):
-        check("toy_game", all_toys, Options(workers=-1, progress=False))
+        check("toy_gta5", all_toys, Options(workers=-1, progress=False))
     with pytest.raises(MissingFileError):
         check("kitti_train", tmp_path, QUIET)
 
 
 def test_a_sheet_leaves_out_what_cannot_be_read(copy):
     root = copy("gta5")
-    dataset = [check("toy_game", root, QUIET).files]
+    dataset = [check("toy_gta5", root, QUIET).files]
     whole = contact_sheet(dataset)
     truncate(root / "toy/gta5/images/00001.png")
     assert contact_sheet(dataset).shape[1] < whole.shape[1]
@@ -460,7 +462,7 @@ def test_an_interrupted_check_leaves_everything_as_it_was(copy):
             path = root / f"toy/gta5/{folder}"
             (path / f"{number:05d}.png").hardlink_to(path / "00001.png")
     before = digest(root)
-    command = [sys.executable, str(SCRIPT), "toy_game", "--root", str(root), "--workers", "2"]
+    command = [sys.executable, str(SCRIPT), "toy_gta5", "--root", str(root), "--workers", "2"]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

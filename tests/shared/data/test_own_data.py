@@ -76,7 +76,7 @@ def message(error, call, *arguments, **keywords):
 
 
 def test_a_registered_name_is_the_catalogs(toy_root):
-    for name in ("toy_game", "toy_real_val"):
+    for name in ("toy_gta5", "toy_cityscapes_val"):
         ours = resolve_segmentation(name, toy_root, space=CITY, labelled=True)
         assert ours == load_segmentation(name, toy_root)
     assert resolve_label_space("cityscapes16") is label_space("cityscapes16")

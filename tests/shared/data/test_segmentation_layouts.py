@@ -53,15 +53,12 @@ def root(tmp_path):
 
 
 def test_every_name_loads_complete_sorted_and_unique(root):
-    assert list(SEGMENTATION) == sorted(
-        [
-            *("gta5", "synthia", "cityscapes_train", "cityscapes_val"),
-            *("synthia_seqs_summer", "synthia_seqs_fall", "synthia_seqs_winter"),
-            *("bdd100k_train", "bdd100k_val"),
-            *("toy_game", "toy_synthia", "toy_real_train", "toy_real_val"),
-            *("toy_summer", "toy_fall", "toy_winter", "toy_bdd100k_train", "toy_bdd100k_val"),
-        ]
-    )
+    real = [
+        *("gta5", "synthia", "cityscapes_train", "cityscapes_val"),
+        *("synthia_seqs_summer", "synthia_seqs_fall", "synthia_seqs_winter"),
+        *("bdd100k_train", "bdd100k_val"),
+    ]
+    assert list(SEGMENTATION) == sorted([*real, *(f"toy_{name}" for name in real)])
     for name in SEGMENTATION:
         dataset = load_segmentation(name, root, labelled=True)
         names = [r.name for r in dataset.records]
@@ -85,7 +82,7 @@ def test_cityscapes_frames_and_official_root(root):
     ]
     assert dataset.records[2].label.name == "bremen_000001_000019_gtFine_labelIds.png"
     assert dataset.official_root == root / "cityscapes"
-    assert load_segmentation("toy_real_val", root).official_root == root / "toy/cityscapes"
+    assert load_segmentation("toy_cityscapes_val", root).official_root == root / "toy/cityscapes"
     assert load_segmentation("cityscapes_train", root).official_root is None
     assert load_segmentation("gta5", root).official_root is None
 

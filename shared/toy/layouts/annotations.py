@@ -7,9 +7,7 @@ from itertools import groupby
 import cv2
 import numpy as np
 
-from shared.toy import ToyFrame, ToyObject
-
-GROUP = "group"
+from shared.toy.frame import GROUP, ToyFrame, ToyObject
 
 
 @dataclass(frozen=True)
