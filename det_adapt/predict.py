@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 try:
-    from shared.cli import run
+    from street_adapt.script import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
