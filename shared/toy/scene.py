@@ -174,9 +174,15 @@ class Scene:
         self.faces.append(face)
 
     def strip(
-        self, part: str, left: float, right: float, near: float, far: float, detail: bool = False
+        self,
+        part: str,
+        left: float,
+        right: float,
+        near: float = NEAR,
+        far: float = 900.0,
+        detail: bool = False,
     ) -> None:
-        """A rectangle of the ground."""
+        """A rectangle of the ground, by default as long as the street."""
         corners = [(x, 0.0, z) for x, z in box(left, max(near, NEAR), right, far)]
         self.face(part, corners, plane=GROUND, detail=detail)
 
