@@ -90,8 +90,8 @@ def fog(image: np.ndarray, depth: np.ndarray, beta: float, airlight: np.ndarray)
     """I = J·t + A·(1 − t) with t = exp(−β·d), the model of Foggy Cityscapes.
 
     Args:
-        depth: (H, W) metres.
-        beta: attenuation, 1 / metre.
+        depth: (H, W) meters.
+        beta: attenuation, 1 / meter.
         airlight: (3,) float32 atmospheric light A.
     """
     transmission = cv2.exp(-beta * depth)

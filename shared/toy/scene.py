@@ -1,4 +1,4 @@
-"""A scene as painted planar faces in world metres.
+"""A scene as painted planar faces in world meters.
 
 World axes: x right, y up from the road surface, z forward from the camera.
 """
@@ -68,7 +68,7 @@ class Camera:
         focal: focal length in picture widths.
         center: vanishing point, fraction of the width.
         horizon: fraction of the height.
-        height: metres above the road.
+        height: meters above the road.
     """
 
     focal: float
@@ -77,7 +77,7 @@ class Camera:
     height: float
 
     def project(self, points: Points, height: int, width: int) -> np.ndarray:
-        """World metres to pixels (N, 2) int32."""
+        """World meters to pixels (N, 2) int32."""
         points = np.array(points)
         scale = self.focal * width / points[:, 2]
         x = self.center * width + points[:, 0] * scale
@@ -148,7 +148,7 @@ class Scene:
         return self.upright(x, z, angle)
 
     def upright(self, x: float, z: float, angle: float = 0.0) -> Callable[..., None]:
-        """`paint(part, outline, shade=1.0, detail=False)` for outlines (right, up) in metres.
+        """`paint(part, outline, shade=1.0, detail=False)` for outlines (right, up) in meters.
 
         They stand on the ground at (x, z), turned by `angle` from the picture.
         """

@@ -14,7 +14,7 @@ NEAREST = 1.2
 
 @dataclass(frozen=True)
 class Side:
-    """Distances from the camera's lane, in metres: always positive; sign is -1 left, 1 right."""
+    """Distances from the camera's lane, in meters: always positive; sign is -1 left, 1 right."""
 
     sign: int
     lanes: int

@@ -82,10 +82,10 @@ def test_synthia_channels_are_16_bit_class_and_instance(all_toys):
         assert not channels[..., 2].any()
         on_car = got == "car"
         assert (rgb(color)[on_car] == name2label["car"].color).all()
-        centimetres = cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
-        assert centimetres.dtype == np.uint16 and centimetres.shape == channels.shape
+        centimeters = cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
+        assert centimeters.dtype == np.uint16 and centimeters.shape == channels.shape
         near = toy.depth < 600
-        assert np.abs(centimetres[near, 0] / 100.0 - toy.depth[near]).max() < 0.0051
+        assert np.abs(centimeters[near, 0] / 100.0 - toy.depth[near]).max() < 0.0051
 
 
 def test_synthia_seqs_have_their_own_ids(all_toys):
