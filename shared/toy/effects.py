@@ -48,7 +48,7 @@ def _noise(image: np.ndarray, style: Style, generator: np.random.Generator) -> n
 
 def _outline(image: np.ndarray, raster: Raster, thickness: int) -> np.ndarray:
     """Ink where two faces meet, except far away, where it would flood everything."""
-    code = (raster.things * len(PARTS) + raster.parts).take(raster.face)
+    code = (raster.owners * len(PARTS) + raster.parts).take(raster.face)
     ink = np.zeros(code.shape, np.uint8)
     ink[:, 1:] = code[:, 1:] != code[:, :-1]
     ink[1:] |= code[1:] != code[:-1]

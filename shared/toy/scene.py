@@ -98,20 +98,20 @@ class Face(NamedTuple):
     """A polygon in the world.
 
     Args:
-        thing: number of the object that it belongs to.
+        owner: number of the object that it belongs to.
         shade: brightness of its orientation against a face towards the camera.
-        detail: paint on the silhouette of its thing, not part of it.
+        detail: paint on the silhouette of its object, not part of it.
     """
 
     part: int
     points: Points
-    thing: int
+    owner: int
     plane: int
     shade: float
     detail: bool
 
 
-class Thing(NamedTuple):
+class SceneObject(NamedTuple):
     label: str
     instance: int
     depth: float
@@ -131,7 +131,7 @@ class Scene:
     def __init__(self, camera: Camera, draws: Draws, aspect: float) -> None:
         self.camera, self.draws, self.aspect = camera, draws, aspect
         self.faces: list[Face] = []
-        self.things: list[Thing] = []
+        self.objects: list[SceneObject] = []
         self.shadows: list[tuple[int, Points]] = []
         self._counts: Counter[str] = Counter()
 
@@ -144,7 +144,7 @@ class Scene:
         self._counts[label] += 1
         instance = self._counts[label] if label in THINGS else 0
         unit = self.draws.unit
-        self.things.append(Thing(label, instance, z, (unit(), unit(), unit(), unit())))
+        self.objects.append(SceneObject(label, instance, z, (unit(), unit(), unit(), unit())))
         return self.upright(x, z, angle)
 
     def upright(self, x: float, z: float, angle: float = 0.0) -> Callable[..., None]:
@@ -170,7 +170,7 @@ class Scene:
         detail: bool = False,
     ) -> None:
         """Paint a polygon. Its plane's offset is read from the first point."""
-        face = Face(PART_INDEX[part], points, len(self.things) - 1, plane, shade, detail)
+        face = Face(PART_INDEX[part], points, len(self.objects) - 1, plane, shade, detail)
         self.faces.append(face)
 
     def strip(
@@ -189,7 +189,7 @@ class Scene:
     def cast_shadows(
         self, left: float, right: float, near: float, far: float, height: float
     ) -> None:
-        """Contact and cast shadow of a box-shaped thing."""
+        """Contact and cast shadow of a box-shaped object."""
         near = max(near, 1.2)
         contact = [(left, 0.0, near - 0.15), (right, 0.0, near - 0.15), (right, 0.0, far)]
         self.shadows.append((CONTACT_SHADOW, [*contact, (left, 0.0, far)]))
@@ -199,7 +199,7 @@ class Scene:
         self.shadows.append((LONG_SHADOW, [*cast, (left, 0.0, far)]))
 
     def narrow_shadow(self, x: float, z: float, half: float, height: float) -> None:
-        """Contact and cast shadow of a narrow upright thing."""
+        """Contact and cast shadow of a narrow upright object."""
         self.cast_shadows(x - half, x + half, z - half * 0.5, z + half * 0.5, height)
 
     def at_picture(self, x: float, y: float, z: float) -> tuple[float, float, float]:

@@ -189,13 +189,13 @@ def random_style(generator: np.random.Generator) -> Style:
     count = len(PARTS)
     palette = np.repeat(generator.uniform(10, 245, (count, 1, 3)), CHOICES, axis=1)
     palette += generator.normal(0.0, 30.0, palette.shape)
-    known = PALETTES[str(generator.choice(["game", "synthia", "summer", "fall", "drawn"]))]
+    drawn = PALETTES[str(generator.choice(["game", "synthia", "summer", "fall", "drawn"]))]
     tie = generator.choice([0.0, 0.4, 0.8, 1.0])
-    palette = np.clip((1 - tie) * palette + tie * known, 0, 255).astype(np.float32)
+    palette = np.clip((1 - tie) * palette + tie * drawn, 0, 255).astype(np.float32)
     strength = generator.uniform(0.0, 1.0, count) ** 1.5 * generator.uniform(0.0, 1.0)
     second = np.clip(generator.normal(0.7, 0.4, (count, 3)), 0.1, 2.0)
     second = 0.5 * second + 0.5 * second.mean(axis=1, keepdims=True)
-    drawn = generator.random() < 0.12
+    cartoon = generator.random() < 0.12
     return Style(
         palette=palette,
         second=second.astype(np.float32),
@@ -221,6 +221,6 @@ def random_style(generator: np.random.Generator) -> Style:
         blur=generator.choice([0.0, generator.uniform(0.3, 1.5)]),
         noise=generator.choice([0.0, generator.uniform(1.0, 15.0)]),
         noise_blur=generator.choice([0.0, 1.2]),
-        outline=1.0 if drawn else 0.0,
-        levels=int(generator.integers(4, 10)) if drawn else 0,
+        outline=1.0 if cartoon else 0.0,
+        levels=int(generator.integers(4, 10)) if cartoon else 0,
     )

@@ -207,7 +207,7 @@ def test_domains_differ_in_more_than_color():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("gme", 0, {}), "did you mean 'game'"),
         (("gme", 0, {}), "watercolor"),
@@ -216,9 +216,9 @@ def test_domains_differ_in_more_than_color():
         (("game", -1, {}), "-1"),
     ],
 )
-def test_wrong_requests(arguments, told):
+def test_wrong_requests(arguments, message):
     domain, index, options = arguments
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         render(domain, index, **options)
 
 

@@ -12,7 +12,7 @@ from shared.toy.frame import ToyFrame
 
 # Data set, split, domain, file names and the first number in them. The order is part of the data:
 # a split's scenes are numbered from its place in this list, so no two show the same street.
-_SPLITS = (
+_SPLITS = (  # append only
     ("gta5", "train", "game", "{:05d}", 1),
     ("synthia", "train", "synthia", "{:07d}", 0),
     ("synthia_seqs", "summer", "summer", "{:06d}", 0),

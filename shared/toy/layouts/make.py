@@ -95,9 +95,9 @@ def make_toy(
     jobs = [job for target in targets for job in target.jobs()]
     total = sum(len(target.frames) for target in targets)
     results = in_processes(_make_frame, jobs, workers)
-    show = {"desc": "toy data", "unit": "frame", "disable": not progress or not jobs}
+    bar = {"desc": "toy data", "unit": "frame", "disable": not progress or not jobs}
     with one_cv2_thread():
-        for _ in tqdm(results, total=total, initial=total - len(jobs), **show):
+        for _ in tqdm(results, total=total, initial=total - len(jobs), **bar):
             pass
     for target in targets:
         target.finish()
