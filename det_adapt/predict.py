@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 try:
-    from shared.cli import run
+    from shared.cli import Parser, run
 except ImportError as error:
     raise SystemExit(
         f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
@@ -104,7 +104,7 @@ class Predictor(predictor.Predictor):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     predictor.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument("--engine", default="auto", metavar="NAME", help=", ".join(ENGINES))
     parser.add_argument(
@@ -114,7 +114,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"lowest score that is drawn (default {LOWEST_SCORE}); the JSON has all",
     )
     parser.add_argument("--attention", action="store_true", help="also draw the pyramid's masks")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,11 +1,10 @@
 """A published checkpoint into a file of ours: `python seg_adapt/convert_weights.py IN OUT`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from shared.cli import run
+    from shared.cli import Parser, run
 except ImportError as error:
     raise SystemExit(
         f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
@@ -20,7 +19,7 @@ from shared import checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("input", type=Path, metavar="IN", help="a file in a published layout")
     parser.add_argument("output", type=Path, metavar="OUT", help="where ours is written")
     parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="resnet101")
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layout", choices=["caffe", "torchvision"], help="where a bottleneck's stride sits"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse(argv)
 
     published = read_published(args.input)
     made_for = {"preprocessing": "torchvision", "layout": "torchvision"} | published.made_for

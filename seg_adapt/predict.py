@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 try:
-    from shared.cli import run
+    from shared.cli import Parser, run
 except ImportError as error:
     raise SystemExit(
         f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
@@ -111,7 +111,7 @@ class Predictor(predictor.Predictor):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     predictor.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument(
         "--resize",
@@ -121,7 +121,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="size that the network sees; default: the checkpoint's INPUT.TEST.RESIZE. "
         "Predictions always have the image's own size",
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,11 +1,10 @@
 """Pre-trains the toys' backbone on rendered object crops; see `seg_adapt/engine/pretrain.py`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from shared.cli import run
+    from shared.cli import Parser, run
 except ImportError as error:
     raise SystemExit(
         f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
@@ -17,13 +16,13 @@ from shared.data.folders import data_root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--architecture", default="resnet18")
     parser.add_argument("--width", type=float, default=0.25, help="channel multiplier")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="default: <data root>/toy/weights/…")
-    args = parser.parse_args(argv)
+    args = parser.parse(argv)
     path = args.output or weights_path(data_root(), args.architecture, args.width)
     accuracy = pretrain(
         path, architecture=args.architecture, width=args.width, steps=args.steps, seed=args.seed

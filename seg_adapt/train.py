@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from shared.cli import run
+    from shared.cli import Parser, run
 except ImportError as error:
     raise SystemExit(
         f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
@@ -24,7 +24,6 @@ from shared.config import CONFIGS
 from shared.errors import UserError
 from shared.files import check_writable
 from shared.run.command import (
-    Parser,
     check_compared,
     load_experiment,
     machines_of,

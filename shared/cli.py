@@ -1,9 +1,13 @@
 """What every command line does alike: one line for a user's error, exit code 2, no traceback."""
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Any, NoReturn
 
 from shared.errors import UserError
+from shared.registry import nearest
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -27,3 +31,23 @@ def call(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
 def run(main: Callable[[Sequence[str] | None], int]) -> None:
     """Ends the process with the exit code of `call(main)`."""
     sys.exit(call(main))
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers an unknown option with the nearest one there is; abbreviates none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """UserError for an option that is not known, or lacks its value."""
+        # Before argparse looks: it would miss what the misspelled option was to give.
+        options = [name for action in self._actions for name in action.option_strings]
+        for word in takewhile(lambda word: word != "--", sys.argv[1:] if argv is None else argv):
+            option = word.split("=")[0]
+            if option.startswith("--") and option not in options:
+                self.error(f"unknown option '{option}': {nearest(option, options)}")
+        return self.parse_intermixed_args(argv)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.strip().removesuffix('?')}; --help lists all options")

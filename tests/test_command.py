@@ -69,6 +69,21 @@ def test_a_command_has_the_options_of_its_script(arguments, options, capsys):
     assert all(f"[{option} " in shown for option in options)
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "nearest"),
+    [
+        ("train", "--confg-file", "--config-file"),
+        ("predict", "--chekpoint", "--checkpoint"),
+        ("check", "--shet", "--sheet"),
+        ("toy", "--layout", "--layouts"),
+        ("convert", "--rate", "--rates"),
+    ],
+)
+def test_unknown_options_are_answered_with_the_nearest(command, option, nearest, capsys):
+    line = fails(capsys, main, command, option, "x")
+    assert f"unknown option '{option}': did you mean '{nearest}'" in line
+
+
 def test_an_experiment_of_neither_half_asks_which(tmp_path, capsys):
     path = tmp_path / "short.yaml"
     path.write_text("SOLVER: {MAX_ITER: 2}\n")

@@ -1,6 +1,5 @@
 """The check of data sets: counts and pairs, then every file; writes nothing into them."""
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from shared.cli import Parser
 from shared.data.annotations import DetectionFiles
 from shared.data.catalog import DETECTION, SEGMENTATION, detection_files, segmentation_dataset
 from shared.data.contact_sheet import contact_sheet
@@ -161,7 +161,7 @@ def present_names(root: Path) -> tuple[list[str], list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of `datasets/check.py`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Check data sets: counts, pairs, damaged files, sizes, class ids, boxes.",
         epilog="One line per fault. Exit code 0: no errors; 1: errors; 2: could not check.",
     )
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--sheet", type=Path, metavar="FILE.png", help="draw labels and boxes over some frames"
     )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: automatic)")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     options, sheet = Options(arguments.sample, arguments.workers), arguments.sheet
     root = data_root() if arguments.root is None else arguments.root
     if sheet is not None and sheet.suffix.lower() != ".png":

@@ -11,9 +11,9 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from shared import distributed
+from shared.cli import Parser
 from shared.config import find_config, load_config
 from shared.errors import MissingFileError, UserError
-from shared.registry import nearest
 from shared.run.launch import Machines
 
 SCRIPTS = {"segmentation": "seg_adapt/train.py", "detection": "det_adapt/train_net.py"}
@@ -21,13 +21,13 @@ _ONLY_SEGMENTATION = {"METHOD", "SOURCE_STAGE", "SELF_TRAINING", "SELECTION", "L
 _ONLY_DETECTION = {"VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK"}
 
 
-def train_parser(description: str, *, epilog: str, output: str, baseline: str) -> "Parser":
+def train_parser(description: str, *, epilog: str, output: str, baseline: str) -> Parser:
     """The options that both halves have.
 
     Args:
         output, baseline: what these are where they are not given.
     """
-    parser = Parser(description=description, epilog=epilog, allow_abbrev=False)
+    parser = Parser(description=description, epilog=epilog)
     add = parser.add_argument
     add("--config-file", metavar="FILE", help="an experiment of configs/, by name or path")
     add("--output", type=Path, metavar="DIR", help=f"the run's folder; default: {output}")
@@ -54,23 +54,6 @@ def train_parser(description: str, *, epilog: str, output: str, baseline: str) -
     add("--dist-url", default="auto", metavar="URL", help="tcp://host:port of machine 0")
     add("overrides", nargs="*", metavar="KEY VALUE", help="e.g. SOLVER.IMS_PER_BATCH 2")
     return parser
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers an unknown option with the nearest one there is."""
-
-    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """UserError for an option that is not known, or lacks its value."""
-        self.error = self._refuse
-        args, unknown = self.parse_known_intermixed_args(argv)
-        if unknown:
-            option = unknown[0].split("=")[0]
-            options = [name for action in self._actions for name in action.option_strings]
-            self._refuse(f"unknown option '{option}': {nearest(option, options)}")
-        return args
-
-    def _refuse(self, message: str) -> None:
-        raise UserError(f"{message.strip().removesuffix('?')}; --help lists all options")
 
 
 def run_training(

@@ -1,11 +1,11 @@
 """The command line of `datasets/make_toy.py`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from shared.cli import Parser
 from shared.data.folders import data_root
 from shared.data.images import write_png
 from shared.errors import UserError
@@ -16,7 +16,7 @@ from shared.toy.layouts.segmentation import palette
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Make toy data sets in the layouts of the real ones, below ROOT/toy."
     )
     add = parser.add_argument
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--force", action="store_true", help="replace toy data made before with other parameters")
     help_preview = "write a contact sheet of all domains instead of data sets"
     add("--preview", type=Path, metavar="FILE.png", help=help_preview)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     size = {"seed": arguments.seed, "height": arguments.size[0], "width": arguments.size[1]}
     if arguments.preview is not None:
         if arguments.preview.suffix.lower() != ".png":
