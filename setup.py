@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 setup(
     packages=[
-        *find_packages(include=["shared*", "seg_adapt*", "det_adapt*", "street_adapt"]),
+        *find_packages(include=["shared*", "seg_adapt*", "det_adapt*", "street_adapt*"]),
         "shared.configs",
     ],
     package_dir={"shared.configs": "configs"},

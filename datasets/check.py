@@ -8,7 +8,7 @@ Ends with 0 where no error was found, 1 where one was, 2 where the check could n
 """
 
 try:
-    from shared.cli import run
+    from street_adapt.script import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 

@@ -7,7 +7,7 @@ KEYS = {
     "VERSION": 2,
     "MODEL.DEVICE": "cuda",  # cuda | cpu
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",  # SAPRCNN: with the target domain
-    "MODEL.WEIGHTS": "",  # file | torchvision (ImageNet, downloaded) | '' (from scratch)
+    "MODEL.WEIGHTS": "",  # what it may be: shared/weights.py
     "MODEL.MASK_ON": False,
     "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],  # in INPUT.FORMAT's order, of 0 to 255
     "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],

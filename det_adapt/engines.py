@@ -1,10 +1,11 @@
 """The two engines, Detectron2 and torchvision, and what a run asks of either."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -94,8 +95,10 @@ def engine_defaults(engine: str) -> CfgNode:
     return _package(engine).defaults()
 
 
-def engine_config(engine: str, path: object, overrides: list[str]) -> CfgNode:
-    """An experiment file over the keys of an engine, checked."""
+def engine_config(
+    engine: str, path: str | Path | Mapping[str, Any], overrides: list[str]
+) -> CfgNode:
+    """An experiment file, or what it holds, over the keys of an engine; checked."""
     tree = engine_defaults(engine)
     if engine == "torchvision":
         cfg = load_experiment("detection", tree, path, overrides, hint=hint_for)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from det_adapt.predictions import prediction_path, read_detections
+from det_adapt.detection_files import prediction_path, read_detections
 from det_adapt.structures import Detections, Sample
 from shared.data.cityscapes import read_instance_ids
 from shared.data.images import read_image
@@ -100,7 +100,7 @@ def detection_panels(
         for title, folder in columns.items():
             path = prediction_path(folder, record.name)
             if path.is_file():
-                found = read_detections(path, test.classes)
-                tiles[title] = draw_detections(image, found, test.classes)
+                detections = read_detections(path, test.classes)
+                tiles[title] = draw_detections(image, detections, test.classes)
         panels[record.name] = panel(list(tiles.values()), list(tiles), height=height)
     return panels

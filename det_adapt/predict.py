@@ -7,35 +7,36 @@ stderr and left out; the exit code is then 2.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 try:
-    from shared.cli import run
+    from street_adapt.script import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.samples import Augmentation, resize
+from det_adapt.detection_files import write_detections
 from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detector
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
-from det_adapt.predictions import write_detections
 from det_adapt.structures import Detections, Sample
-from shared import predicting
+from shared import checkpoint, predictor
 from shared.data.images import write_png
-from shared.errors import MissingFileError, UserError
+from shared.errors import UserError
 from shared.pictures import to_array
-from shared.run.folder import CONFIG, checkpoint_at
+from shared.run.folder import checkpoint_at
 
 
 @dataclass(frozen=True)
-class Predictor(predicting.Predictor):
+class Predictor(predictor.Predictor):
     """A detector, its classes, the size at which it sees images, and what of it is drawn."""
 
     drawing: ClassVar[str] = "detections"
@@ -59,9 +60,9 @@ class Predictor(predicting.Predictor):
         Args:
             path: a run's folder, or a checkpoint in it.
         """
-        weights, config = _files(path)
+        weights = checkpoint_at(path)
         overrides = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", device]
-        cfg = engine_config(engine, config, [*overrides, "SOLVER.AMP.ENABLED", "False"])
+        cfg = engine_config(engine, _config(weights), [*overrides, "SOLVER.AMP.ENABLED", "False"])
         model = load_detector(engine, cfg)
         if attention and (model.sap is None or not model.sap.upper.options.pyramid):
             raise UserError(f"--attention: {path} was trained without a pyramid; leave it out")
@@ -76,9 +77,9 @@ class Predictor(predicting.Predictor):
     def write(self, base: Path, image: Tensor) -> np.ndarray:
         """`<base>.json`, `<base>_detections.png` and, if asked for, `<base>_attention.png`; returns
         the drawing."""
-        found = self.predict(image)
-        write_detections(base.with_name(f"{base.name}.json"), found, self.classes)
-        drawn = self._draw(image, found)
+        detections = self.predict(image)
+        write_detections(base.with_name(f"{base.name}.json"), detections, self.classes)
+        drawn = self._draw(image, detections)
         write_png(base.with_name(f"{base.name}_detections.png"), drawn)
         if self.attention:
             with torch.no_grad():
@@ -90,8 +91,8 @@ class Predictor(predicting.Predictor):
         """(H, W, 3) uint8 RGB."""
         return self._draw(image, self.predict(image))
 
-    def _draw(self, image: Tensor, found: Detections) -> np.ndarray:
-        return draw_detections(to_array(image), found, self.classes, lowest=self.lowest)
+    def _draw(self, image: Tensor, detections: Detections) -> np.ndarray:
+        return draw_detections(to_array(image), detections, self.classes, lowest=self.lowest)
 
     def _sample(self, image: Tensor) -> Sample:
         height, width = image.shape[-2:]
@@ -101,7 +102,7 @@ class Predictor(predicting.Predictor):
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    predicting.add_arguments(parser, checkpoint="a run, or a file in it")
+    predictor.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument("--engine", default="auto", metavar="NAME", help=", ".join(ENGINES))
     parser.add_argument(
         "--score",
@@ -128,18 +129,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             attention=args.attention,
         )
 
-    return predicting.predict(args, load)
+    return predictor.predict(args, load)
 
 
-def _files(path: Path) -> tuple[Path, Path]:
-    """The weights, and the config.yaml of their run."""
-    weights = checkpoint_at(path)
-    for folder in (weights.parent, weights.parent.parent):
-        if (folder / CONFIG).is_file():
-            return weights, folder / CONFIG
-    raise MissingFileError(
-        f"no {CONFIG} beside {weights} nor in the folder above: keep the checkpoint in its run"
-    )
+def _config(weights: Path) -> Mapping[str, Any]:
+    """The settings that a run's checkpoint holds."""
+    state = checkpoint.load(weights)
+    config = state.get("config") if isinstance(state, dict) else None
+    if not isinstance(config, str):
+        raise UserError(f"'{weights}' holds no settings: expected a checkpoint of train_net.py")
+    return yaml.safe_load(config)
 
 
 if __name__ == "__main__":

@@ -90,14 +90,14 @@ class Run(run.Run):
     def headline(scores: Mapping) -> str:
         """`AP50 61.2 (boxes), 55.0 (masks)`."""
 
-        def shown(value: float | None) -> str:
+        def percent(value: float | None) -> str:
             return "–" if value is None else f"{value:.2f}"
 
-        text = f"AP50 {shown(scores['map50'])} (boxes)"
+        text = f"AP50 {percent(scores['map50'])} (boxes)"
         if "mask" in scores["coco"]:
-            text += f", {shown(scores['coco']['mask']['map50'])} (masks)"
+            text += f", {percent(scores['coco']['mask']['map50'])} (masks)"
         if scores["cityscapes"] is not None:
-            text += f", Cityscapes' script {shown(scores['cityscapes']['map50'])} (masks)"
+            text += f", Cityscapes' script {percent(scores['cityscapes']['map50'])} (masks)"
         return text
 
     def environment(self) -> dict:

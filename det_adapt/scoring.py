@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from det_adapt.data.build import test_augmentation
 from det_adapt.data.loaders import samples_in_order
+from det_adapt.detection_files import prediction_path, write_detections
 from det_adapt.evaluation.base import Evaluation
 from det_adapt.evaluation.cityscapes import CityscapesEvaluation
 from det_adapt.evaluation.coco import COCOEvaluation
 from det_adapt.evaluation.voc import VOCEvaluation
-from det_adapt.predictions import prediction_path, write_detections
 from shared import distributed
 from shared.data.cityscapes import CITYSCAPES_THINGS
 from shared.data.records import DetectionDataset
@@ -108,8 +108,8 @@ def _has_masks(cfg: CfgNode, test: DetectionDataset) -> bool:
 def _official_applies(cfg: CfgNode, test: DetectionDataset) -> bool:
     """The script scores masks of Cityscapes' frames, each once: of one fog, not of all."""
     once = len({record.instances for record in test.records}) == len(test.records)
-    known = set(test.classes) <= set(CITYSCAPES_THINGS)
-    return bool(cfg.MODEL.MASK_ON and test.official_root and once and known)
+    all_things = set(test.classes) <= set(CITYSCAPES_THINGS)
+    return bool(cfg.MODEL.MASK_ON and test.official_root and once and all_things)
 
 
 def _gather(measures: Sequence[Evaluation]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from shared.cli import run
+    from street_adapt.script import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 

@@ -89,7 +89,7 @@ class ModelOptions(Options, node="MODEL"):
     width: PositiveFloat = 1.0  # channel multiplier of the backbone
     # where a bottleneck's stride is; torchvision: on the 3x3, caffe: on the first 1x1
     layout: Literal["torchvision", "caffe"] = "torchvision"
-    weights: str = "torchvision"  # file | torchvision (its download) | toy | '' (from scratch)
+    weights: str = "torchvision"  # what it may be: shared/weights.py
     preprocessing: Literal["torchvision", "caffe"] = "torchvision"  # belongs to the weights
     bn: Literal["frozen", "train"] = "frozen"  # frozen: running statistics; train: the batch's
     bn_affine: bool = False  # train BatchNorm's scale and shift

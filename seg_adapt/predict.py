@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 try:
-    from shared.cli import run
+    from street_adapt.script import run
 except ModuleNotFoundError:
     raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
 
@@ -25,7 +25,7 @@ from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.inference import Windows, network_size, predict_train_ids
 from seg_adapt.methods.base import Method
-from shared import predicting
+from shared import predictor
 from shared.data.images import write_png
 from shared.data.label_maps import LabelSpace, encode_colors
 from shared.errors import UserError
@@ -35,7 +35,7 @@ OVERLAY_ALPHA = 0.55
 
 
 @dataclass(frozen=True)
-class Predictor(predicting.Predictor):
+class Predictor(predictor.Predictor):
     """A method, its classes, the (height, width) at which it sees images, and through what."""
 
     drawing: ClassVar[str] = "overlay"
@@ -54,6 +54,11 @@ class Predictor(predicting.Predictor):
         Args:
             path: a run's folder, or a checkpoint in it.
             resize: (height, width) that the network sees; None: INPUT.TEST.RESIZE.
+
+        Example:
+            >>> predictor = Predictor.from_checkpoint(Path("runs/toy/road"), torch.device("cpu"))
+            >>> predictor("frame.png").dtype
+            dtype('uint8')
         """
         method, space, cfg = load_method(path, device)
         return cls(
@@ -104,7 +109,7 @@ class Predictor(predicting.Predictor):
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    predicting.add_arguments(parser, checkpoint="a run, or a file in it")
+    predictor.add_arguments(parser, checkpoint="a run, or a file in it")
     parser.add_argument(
         "--resize",
         type=int,
@@ -122,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--resize {args.resize[0]} {args.resize[1]}: expected positive pixels")
     resize = (args.resize[1], args.resize[0]) if args.resize else None
     device = torch.device(args.device)
-    return predicting.predict(
+    return predictor.predict(
         args, lambda: Predictor.from_checkpoint(args.checkpoint, device, resize)
     )
 

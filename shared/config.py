@@ -37,7 +37,7 @@ def find_config(name_or_path: str | Path) -> Path:
 
 def load_config(
     defaults: CfgNode,
-    path: str | Path | None = None,
+    path: str | Path | Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     *,
     hint: Callable[[str], str] = lambda key: "every key is explained where its default is declared",
@@ -45,7 +45,7 @@ def load_config(
     """A frozen copy of `defaults`, updated by a YAML file and then by `KEY VALUE` pairs.
 
     Args:
-        path: or the name of an experiment; see `find_config`.
+        path: or the name of an experiment, see `find_config`; or what such a file holds.
         hint: ends the message about an unknown key.
 
     Raises:
@@ -53,7 +53,10 @@ def load_config(
         UserError: a key that `defaults` lacks, a value of another type, or an odd override list.
     """
     cfg = defaults.clone()
-    if path is not None:
+    if isinstance(path, Mapping):
+        pairs = [item for pair in flatten(path).items() for item in pair]
+        _merge_pairs(cfg, pairs, "the checkpoint", hint)
+    elif path is not None:
         path = find_config(path)
         pairs = [item for pair in _read_with_base(path).items() for item in pair]
         _merge_pairs(cfg, pairs, str(path), hint)

@@ -50,6 +50,6 @@ class ConvDiscriminator(nn.Sequential):
         if min(height, width) < 1:
             raise UserError(
                 f"the discriminator's {len(convolutions)} convolutions leave nothing of a map of "
-                f"{maps.shape[3]}x{maps.shape[2]}: use larger crops (INPUT.CROP)"
+                f"{maps.shape[3]}x{maps.shape[2]}: use larger images"
             )
         return super().forward(maps)

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: what was got, what was expected, what to do. No traceback needed."""
+"""Errors that a user can correct: what was got, what was expected, what to do."""
 
 
 class UserError(ValueError):

@@ -56,8 +56,8 @@ class RunLog:
         if not self.active:
             return
         if losses:
-            shown = {k.removeprefix("loss/"): f"{v:.3f}" for k, v in losses.items()}
-            self._bar.set_postfix(shown, refresh=False)
+            values = {k.removeprefix("loss/"): f"{v:.3f}" for k, v in losses.items()}
+            self._bar.set_postfix(values, refresh=False)
         self._bar.update()
 
     def write(self, kind: str, iteration: int, values: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class RunLog:
         if self.active:
             self._board.add_image(name, picture, iteration, dataformats="HWC")
 
-    def say(self, message: str) -> None:
+    def announce(self, message: str) -> None:
         """A line above the progress bar."""
         if self.active:
             self._bar.write(message, file=sys.stderr)

@@ -1,4 +1,13 @@
-"""Weights into a network, with an account of what went where; files and torchvision's downloads."""
+"""Weights into a network, with an account of what went where.
+
+What `MODEL.WEIGHTS` may be:
+
+    torchvision     ImageNet weights of the backbone, downloaded once
+    FILE            a state dict: of a run, torchvision, Detectron2 or a published repository
+    ''              none: trained from scratch
+    toy             segmentation: pre-trained on drawings, made where missing
+    RUN             detection: the folder of the source-only run that an adaptation starts from
+"""
 
 import os
 from collections.abc import Callable, Iterable, Mapping

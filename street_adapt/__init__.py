@@ -2,14 +2,15 @@
 
 Predict, whatever the run was – a method's segmentation or a detector of either engine:
 
-    import street_adapt
-    model = street_adapt.load("runs/toy/road")
-    train_ids = model("frame.png")                # or an array (H, W, 3), or a tensor (3, H, W)
-    model.folder("frames/", "predictions/")
+>>> import street_adapt
+>>> model = street_adapt.load("runs/toy/road")
+>>> train_ids = model("frame.png")  # or an array (H, W, 3), or a tensor (3, H, W)
+>>> model.folder("frames", "predictions")
+2
 
 Train any method of segmentation on batches that you bring:
 
->>> import torch, street_adapt
+>>> import torch
 >>> tiny = ["MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", "0.125", "MODEL.WEIGHTS", ""]
 >>> adaptation = street_adapt.Adaptation("adaptseg", num_classes=5, overrides=tiny)
 >>> images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
@@ -20,130 +21,21 @@ Train any method of segmentation on batches that you bring:
 torch.Size([2, 64, 96])
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from street_adapt.siblings import check_shared
 
-from shared.errors import UserError
-from shared.predicting import Predictor
-from shared.run.folder import CONFIG, checkpoint_at
+if TYPE_CHECKING:
+    from street_adapt.api import Adaptation, load
 
 __all__ = ["Adaptation", "load"]
+__version__ = "0.1.0"
 
 
-def load(run: str | Path, *, device: str = "cpu", engine: str = "auto") -> Predictor:
-    """The trained model of a run, ready to predict.
-
-    Segmentation returns train ids (H, W) uint8; detection `det_adapt.structures.Detections`.
-
-    Args:
-        run: a run's folder, or a checkpoint in it.
-        engine: of a detector: detectron2 or torchvision; auto: Detectron2 where it is installed.
-
-    Raises:
-        MissingFileError: there is no checkpoint.
-        UserError: it is none of a run.
-    """
-    checkpoint = checkpoint_at(Path(run))
-    if _is_segmentation(checkpoint):
-        from seg_adapt.predict import Predictor as Segmentation
-
-        return Segmentation.from_checkpoint(checkpoint, torch.device(device))
-    from det_adapt.engines import choose_engine
-    from det_adapt.predict import Predictor as Detection
-
-    return Detection.from_checkpoint(checkpoint, engine=choose_engine(engine), device=device)
-
-
-class Adaptation:
-    """A method of segmentation with its optimizers, fed with your own batches.
-
-    Args:
-        method: a name of `python seg_adapt/train.py --help`.
-        num_classes: train ids are 0 … num_classes - 1; 255 is ignored.
-        config: an experiment file; None: the defaults.
-        overrides: `KEY VALUE` pairs, e.g. ["SOLVER.MODEL.LR", "1e-4"].
-
-    Raises:
-        UserError: a name, key or value that cannot be used.
-    """
-
-    def __init__(
-        self,
-        method: str,
-        *,
-        num_classes: int,
-        config: str | Path | None = None,
-        overrides: Sequence[str] = (),
-    ) -> None:
-        from seg_adapt.config import check, defaults
-        from seg_adapt.engine.build import build_method, device_of
-        from seg_adapt.engine.trainer import Trainer
-        from seg_adapt.models.weights import load_pretrained
-        from shared.config import load_config
-
-        length = [] if config else ["SOLVER.MAX_ITER", "100000", "SOLVER.SCHEDULE", "constant"]
-        cfg = load_config(defaults(), config, [*length, "METHOD", method, *overrides])
-        check(cfg)
-        self.cfg = cfg
-        self.device = device_of(cfg)
-        torch.manual_seed(cfg.SEED)
-        self.method = build_method(cfg, num_classes)
-        load_pretrained(self.method.segmentor, cfg.MODEL.WEIGHTS)
-        self.method.to(self.device).prepare()
-        self._trainer = Trainer(self.method, cfg, device=self.device)
-
-    def step(self, images: Tensor, labels: Tensor, target: Tensor | None) -> dict[str, float]:
-        """One optimizer step; returns the losses, rates and what the method records.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB of the source.
-            labels: (N, H, W) train ids, 255 = ignore.
-            target: (N, 3, H, W) uint8 RGB of the target; None for methods that need none.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
-        from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
-
-        def whole(batch: Tensor) -> dict:
-            count, _, height, width = batch.shape
-            names = tuple(str(index) for index in range(count))
-            return {"geometry": Geometry.whole(count, height, width), "names": names}
-
-        source = SourceBatch(images, labels.long(), **whole(images))
-        targets = None if target is None else TargetBatch(target, **whole(target))
-        if targets is None and self.method.needs_target:
-            raise UserError(f"{self.cfg.METHOD} needs target images, got None")
-        logs = self._trainer.step([(0, source, targets)])
-        self._trainer.iteration += 1
-        return logs
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        """Train ids (N, H, W) of uint8 RGB images (N, 3, H, W)."""
-        self.method.eval()
-        logits = self.method.predict(images.to(self.device))
-        return self.method.segmentor.upsample(logits, tuple(images.shape[-2:])).argmax(dim=1)
-
-    def state_dict(self) -> dict:
-        """Weights, optimizers and iteration: all that training continues from."""
-        return self._trainer.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continues from a `state_dict` of the same method and settings."""
-        self._trainer.load_state_dict(state)
-
-
-def _is_segmentation(checkpoint: Path) -> bool:
-    """By the run's own settings; by what the file holds where it was taken out of its run."""
-    from shared.checkpoint import load as load_checkpoint
-    from shared.run.command import half_of
-
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
-        if (folder / CONFIG).is_file():
-            return half_of(folder / CONFIG) == "segmentation"
-    state = load_checkpoint(checkpoint)
-    return isinstance(state, dict) and "method" in state
+def __getattr__(name: str) -> Any:
+    # Not at the top: PyTorch takes a second, which `street-adapt --help` need not wait for.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_shared()
+    return getattr(import_module("street_adapt.api"), name)

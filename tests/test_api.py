@@ -1,16 +1,22 @@
 """The toolbox from Python."""
 
 import doctest
+import shutil
 
+import commands
 import numpy as np
 import pytest
 import torch
 
 import street_adapt
-from seg_adapt.engine.checkpoint import load_method
+from seg_adapt import predict, train
+from seg_adapt.engine import checkpoint
+from seg_adapt.losses import constrained
 from shared.data.images import read_image
 from shared.errors import MissingFileError, UserError
+from shared.sap import module
 
+EXAMPLES = (street_adapt, checkpoint, predict, constrained, module)
 TINY = ["MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", "0.125", "MODEL.WEIGHTS", ""]
 
 
@@ -20,8 +26,24 @@ def batches():
     return images, torch.randint(0, 5, (2, 64, 96), generator=generator), images.flip(0)
 
 
-def test_the_examples_run():
-    assert doctest.testmod(street_adapt).failed == 0
+@pytest.fixture(scope="module")
+def workplace(settings, toy_root, tmp_path_factory):
+    """A folder with a trained run, runs/toy/road, an image and a folder of two."""
+    folder = tmp_path_factory.mktemp("workplace")
+    run = ["--method", "road", "--output", folder / "runs/toy/road", *settings]
+    assert commands.run(train.main, *run) == 0
+    images = sorted((toy_root / "toy/cityscapes/leftImg8bit/val").rglob("*.png"))
+    (folder / "frames").mkdir()
+    for name, image in zip(("frame.png", "frames/1.png", "frames/2.png"), images, strict=False):
+        shutil.copy(image, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("module", EXAMPLES, ids=lambda module: module.__name__)
+def test_the_examples_run(module, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0
 
 
 def test_training_lowers_the_loss_and_goes_on_from_its_state():
@@ -43,25 +65,16 @@ def test_what_cannot_be_trained_is_named():
         method.step(*batches()[:2], None)
 
 
-def test_a_run_is_loaded_and_predicts_files_arrays_and_folders(
-    settings, toy_root, tmp_path, capsys
-):
-    from seg_adapt import train
-    from shared.cli import call
-
-    run = ["--method", "source_only", "--output", tmp_path / "run", *settings]
-    assert call(train.main, [str(word) for word in run]) == 0
-    model = street_adapt.load(tmp_path / "run")
-    path = next((toy_root / "toy/cityscapes/leftImg8bit/val").rglob("*.png"))
+def test_a_run_is_loaded_and_predicts_files_arrays_and_folders(workplace, tmp_path):
+    model = street_adapt.load(workplace / "runs/toy/road")
+    path = workplace / "frame.png"
     image = read_image(path)
     ids = model(path)
     assert ids.dtype == np.uint8 and ids.shape == tuple(image.shape[-2:])
     assert np.array_equal(model(image), ids)
     assert np.array_equal(model(image.permute(1, 2, 0).numpy()), ids)
-    assert model.folder(path.parent, tmp_path / "out") == len(list(path.parent.iterdir()))
-    assert (tmp_path / "out" / f"{path.stem}_overlay.png").is_file()
-    method, _, _ = load_method(tmp_path / "run", torch.device("cpu"))
-    assert not method.training
+    assert model.folder(workplace / "frames", tmp_path / "out") == 2
+    assert (tmp_path / "out/1_overlay.png").is_file()
 
     with pytest.raises(UserError, match="expected uint8"):
         model(image.float())

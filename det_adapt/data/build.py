@@ -84,8 +84,8 @@ def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> 
         raise UserError(f"{key} is empty: name a data set, e.g. ('cityscapes_det_train',){hint}")
     root = dataset_root(cfg)
     # Of a target no box is read: it may well have other classes.
-    wanted = (list(cfg.DATASETS.CLASSES) or None) if labelled else None
-    parts = [resolve_detection(n, root, labelled=labelled, classes=wanted) for n in names]
+    classes = (list(cfg.DATASETS.CLASSES) or None) if labelled else None
+    parts = [resolve_detection(n, root, labelled=labelled, classes=classes) for n in names]
     first = parts[0]
     for part in parts[1:]:
         if labelled and part.classes != first.classes:

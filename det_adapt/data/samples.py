@@ -91,13 +91,13 @@ def read_sample(
     sample = Sample(image.flip(-1) if flipped else image, record.name, record.height, record.width)
     if classes is None:
         return sample
-    wanted = trained_on(record)
-    boxes = _boxes(record, wanted, height, width, flipped)
-    numbers = torch.tensor([_number(record, a, classes) for a in wanted], dtype=torch.int64)
+    annotations = trained_on(record)
+    boxes = _boxes(record, annotations, height, width, flipped)
+    numbers = torch.tensor([_number(record, a, classes) for a in annotations], dtype=torch.int64)
     kept = (boxes[:, 2:] - boxes[:, :2] > SMALLEST_SIDE).all(dim=1)
     shapes = None
     if masks:
-        shapes = _masks(record, wanted, height, width)
+        shapes = _masks(record, annotations, height, width)
         shapes = shapes.flip(-1) if flipped else shapes
         kept &= shapes.flatten(1).any(dim=1)
         shapes = shapes[kept]
@@ -119,12 +119,16 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _boxes(
-    record: DetectionRecord, wanted: Sequence[Annotation], height: int, width: int, flipped: bool
+    record: DetectionRecord,
+    annotations: Sequence[Annotation],
+    height: int,
+    width: int,
+    flipped: bool,
 ) -> Tensor:
     """(n, 4) float32 in the resized, perhaps flipped image."""
-    for annotation in wanted:
+    for annotation in annotations:
         _check_box(record, annotation)
-    boxes = np.array([a.box for a in wanted], dtype=np.float64).reshape(-1, 4)
+    boxes = np.array([a.box for a in annotations], dtype=np.float64).reshape(-1, 4)
     boxes[:, 0::2] *= width / record.width
     boxes[:, 1::2] *= height / record.height
     if flipped:
@@ -135,12 +139,12 @@ def _boxes(
 
 def _check_box(record: DetectionRecord, annotation: Annotation) -> None:
     x1, y1, x2, y2 = annotation.box
-    shown = f"the box {list(annotation.box)} of a {annotation.category} in {record.image}"
+    name = f"the box {list(annotation.box)} of a {annotation.category} in {record.image}"
     if not (x1 < x2 and y1 < y2):
-        raise UserError(f"{shown} has no area; expected x1 < x2 and y1 < y2, in pixels")
+        raise UserError(f"{name} has no area; expected x1 < x2 and y1 < y2, in pixels")
     if x1 >= record.width or y1 >= record.height or x2 <= 0 or y2 <= 0:
         raise UserError(
-            f"{shown} is outside its {record.width}x{record.height} pixels: correct or remove it"
+            f"{name} is outside its {record.width}x{record.height} pixels: correct or remove it"
         )
 
 
@@ -154,16 +158,16 @@ def _number(record: DetectionRecord, annotation: Annotation, classes: Sequence[s
 
 
 def _masks(
-    record: DetectionRecord, wanted: Sequence[Annotation], height: int, width: int
+    record: DetectionRecord, annotations: Sequence[Annotation], height: int, width: int
 ) -> Tensor:
     """(n, height, width) bool: the instances' pixels, sampled at pixel centres."""
-    numbers = [annotation.instance for annotation in wanted]
-    if wanted and (record.instances is None or None in numbers):
+    numbers = [annotation.instance for annotation in annotations]
+    if annotations and (record.instances is None or None in numbers):
         raise UserError(
             f"{record.image} has boxes but no masks: MODEL.MASK_ON needs a data set of instances, "
             "such as cityscapes_det_train; or set MODEL.MASK_ON False"
         )
-    if not wanted:
+    if not annotations:
         return torch.zeros(0, height, width, dtype=torch.bool)
     ids = read_instance_ids(record.instances)
     if ids.shape != (record.height, record.width):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -18,10 +19,20 @@ from torch import nn
 from det_adapt import weights
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import paired_loader
-from det_adapt.engines import seed_step
+from det_adapt.engines import engine_defaults, seed_step
 from shared import distributed
 from shared.errors import MissingFileError, UserError
+from shared.run.folder import dump_config
 from shared.weights import LoadReport
+
+
+class _Checkpointer(DetectionCheckpointer):
+    """Its files hold the run's settings as well: prediction needs nothing beside them."""
+
+    config = ""
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        super().save(name, config=self.config, **kwargs)
 
 
 class Trainer:
@@ -45,9 +56,8 @@ class Trainer:
             scheduler = build_lr_scheduler(cfg, optimizer)
         trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer_class(_in_parallel(self.model), [], optimizer)
-        self._checkpointer = DetectionCheckpointer(
-            self.model, cfg.OUTPUT_DIR, trainer=self._trainer
-        )
+        self._checkpointer = _Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=self._trainer)
+        self._checkpointer.config = dump_config(cfg, engine_defaults("detectron2"))
         self._trainer.register_hooks(
             [
                 hooks.CallbackHook(before_step=lambda trainer: seed_step(cfg, trainer.iter)),

@@ -10,12 +10,13 @@ from torch import nn
 from det_adapt import weights
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import paired_loader
-from det_adapt.engines import seed_step
+from det_adapt.engines import engine_defaults, seed_step
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
+from shared.run.folder import dump_config
 from shared.schedules import multi_step, warm_up
 from shared.weights import LoadReport
 
@@ -61,7 +62,7 @@ class Trainer:
             return
         state = {
             "format": FORMAT,
-            "config": self.cfg.dump(),
+            "config": dump_config(self.cfg, engine_defaults("torchvision")),
             "revision": git_revision()[0],
             "iteration": self.iteration,
             "model": self.model.state_dict(),

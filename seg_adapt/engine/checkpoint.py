@@ -74,13 +74,18 @@ def _why_not_longer(cfg: CfgNode, trainer: Trainer) -> str | None:
     return None
 
 
-def load_method(path: Path, device: torch.device) -> tuple[Method, LabelSpace, CfgNode]:
+def load_method(path: str | Path, device: torch.device) -> tuple[Method, LabelSpace, CfgNode]:
     """The trained method of a run, in evaluation mode, ready to predict.
 
     Args:
         path: a run's folder, or a checkpoint in it.
+
+    Example:
+        >>> method, space, cfg = load_method("runs/toy/road", torch.device("cpu"))
+        >>> method.predict(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape[:2]
+        torch.Size([1, 19])
     """
-    state = checkpoint.load_run(checkpoint_at(path), FORMAT, SCRIPT)
+    state = checkpoint.load_run(checkpoint_at(Path(path)), FORMAT, SCRIPT)
     cfg = _config(state)
     space = _stored_space(state, cfg)
     method = build_method(cfg, space.num_classes)

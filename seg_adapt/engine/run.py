@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from seg_adapt.config import check
-from seg_adapt.data.dataset import check_sizes
+from seg_adapt.data.reading import check_sizes
 from seg_adapt.engine.build import (
     build_method,
     dataset_root,
@@ -214,7 +214,9 @@ class Run(run.Run):
         if self.selection is None:
             return
         iteration, score = self.selection.load_best(stage.name, self.method)
-        self.log.say(f"{stage.name}: goes on from iteration {iteration}, scored {100 * score:.2f}")
+        self.log.announce(
+            f"{stage.name}: goes on from iteration {iteration}, scored {100 * score:.2f}"
+        )
 
     def _after_stage(self, stage: StagePlan) -> None:
         self._choose(stage)

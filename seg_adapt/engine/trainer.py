@@ -149,9 +149,9 @@ class Trainer:
     def _backward(self, phase: Phase) -> None:
         total = sum(phase.losses.values())
         if not torch.isfinite(total):
-            shown = ", ".join(f"{name} {loss.item():g}" for name, loss in phase.losses.items())
+            values = ", ".join(f"{name} {loss.item():g}" for name, loss in phase.losses.items())
             raise UserError(
-                f"the loss is not finite at iteration {self.iteration + 1} ({shown}): "
+                f"the loss is not finite at iteration {self.iteration + 1} ({values}): "
                 f"lower {self._rate_key(phase.group)} or lengthen the warm-up, and --resume from "
                 "the last checkpoint"
             )

@@ -89,7 +89,7 @@ def association_loss(
     Returns:
         the loss, 0 with a graph where no cycle is closed, and the cycles of each pair.
     """
-    total, found = 0.0, []
+    total, all_cycles = 0.0, []
     for source, target, labels in pairs:
         cycles = find_cycles(source, target, labels, epsilon=epsilon, block=block)
         closed = cycles.closed
@@ -100,6 +100,6 @@ def association_loss(
         else:
             strength = cycles.log_probability[closed]
         total = total - strength.sum()
-        found.append(cycles)
-    count = sum(cycles.closed.sum() for cycles in found)
-    return total / torch.as_tensor(count).clamp(min=1), found
+        all_cycles.append(cycles)
+    count = sum(cycles.closed.sum() for cycles in all_cycles)
+    return total / torch.as_tensor(count).clamp(min=1), all_cycles

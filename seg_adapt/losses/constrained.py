@@ -119,6 +119,11 @@ def project(
         present: (B, C) bool.
         beta: price of a unit of slack below a lower bound: the largest offset a class can gain.
         tolerance: on `Projection.residual`.
+
+    Example: a class with half of the image, held to a quarter of it.
+        >>> lower, upper, present = torch.zeros(2), torch.tensor([0.25, 1.0]), torch.ones(1, 2) > 0
+        >>> project(torch.zeros(1, 2, 10), lower, upper, present).probabilities.mean(dim=2)
+        tensor([[0.2500, 0.7500]])
     """
     logits = logits.flatten(2)
     dtype = torch.promote_types(logits.dtype, torch.float32)

@@ -51,13 +51,13 @@ class AdaptSeg(Method):
 
         source_logits = self.discriminator(source_output)
         target_logits = self.discriminator(target_output)
-        told_apart = self.domain_loss(source_logits, Domain.SOURCE) + self.domain_loss(
+        domain_loss = self.domain_loss(source_logits, Domain.SOURCE) + self.domain_loss(
             target_logits, Domain.TARGET
         )
         # Halved as in the released code, so that both of its halves weigh as one loss.
         yield Phase(
             "discriminator",
-            {"discriminator": told_apart / 2},
+            {"discriminator": domain_loss / 2},
             records={
                 "accuracy/domain": domain_accuracy(source_logits, target_logits, self.threshold)
             },

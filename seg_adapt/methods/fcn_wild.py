@@ -108,12 +108,12 @@ class FCNWild(Method):
 
         source_logits = self.discriminator(source_features)
         target_logits = self.discriminator(target_features)
-        told_apart = domain_bce(source_logits, Domain.SOURCE) + domain_bce(
+        domain_loss = domain_bce(source_logits, Domain.SOURCE) + domain_bce(
             target_logits, Domain.TARGET
         )
         accuracy = domain_accuracy(source_logits, target_logits)
         self.accuracy.copy_(accuracy)
-        losses = {"discriminator": told_apart}
+        losses = {"discriminator": domain_loss}
         yield Phase("discriminator", losses, records={"accuracy/domain": accuracy})
 
     def constrained_loss(self, logits: Tensor) -> tuple[Tensor, Records]:

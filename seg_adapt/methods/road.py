@@ -131,7 +131,7 @@ class Road(Method):
         }
 
     def pictures(self, source: SourceBatch, target: TargetBatch) -> dict[str, np.ndarray]:
-        """Which regions both domains occupy, and how well they are told apart there (Fig. 3)."""
+        """The regions of both domains, and the accuracy of each region's classifier (Fig. 3)."""
         if self.classifiers is None:
             return {}
         tiles, occupied = {}, []

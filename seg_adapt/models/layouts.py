@@ -177,9 +177,9 @@ def translate(state: Mapping[str, Tensor]) -> Published:
             break
     else:
         names = ", ".join(list(state)[:3])
-        known = "; ".join(layout.name for layout in _LAYOUTS)
+        layouts = "; ".join(layout.name for layout in _LAYOUTS)
         raise UserError(
-            f"unknown layout: {len(state)} tensors, the first named {names}; known: {known}"
+            f"unknown layout: {len(state)} tensors, the first named {names}; known: {layouts}"
         )
     made_for = dict(layout.made_for)
     published = Published(layout.name, {}, ignored, made_for, layout.two_branches)

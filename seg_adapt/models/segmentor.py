@@ -239,7 +239,7 @@ class Segmentor(nn.Module):
 
 
 class FrozenCopy(nn.Module):
-    """A teacher: images in, features out; eval mode, no gradient, whatever its parent is told.
+    """A teacher: images in, features out; eval mode, no gradient, whatever mode its parent is in.
 
     It owns no parameters and no state: a checkpoint does not repeat what the initial weights
     hold, and an optimizer cannot reach it. It moves between devices and types with its parent.

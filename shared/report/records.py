@@ -43,11 +43,11 @@ class Run:
 
     @property
     def source(self) -> str:
-        return self.setting("DATA", "SOURCE") or self.setting("DATASETS", "TRAIN")
+        return self.setting("DATASETS", "TRAIN")
 
     @property
     def target(self) -> str:
-        return self.setting("DATA", "TARGET") or self.setting("DATASETS", "TARGET")
+        return self.setting("DATASETS", "TARGET")
 
     @property
     def last_evaluation(self) -> Record | None:

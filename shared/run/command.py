@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,11 @@ def machines_of(args: argparse.Namespace) -> Machines:
 
 
 def load_experiment(
-    half: str, defaults: CfgNode, path: Path, overrides: Sequence[str] = (), **options: Any
+    half: str,
+    defaults: CfgNode,
+    path: Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    **options: Any,
 ) -> CfgNode:
     """`load_config`; a file of the other half is answered with the right command.
 
@@ -104,7 +108,7 @@ def load_experiment(
     try:
         return load_config(defaults, path, overrides, **options)
     except UserError:
-        other = half_of(path)
+        other = None if isinstance(path, Mapping) else half_of(path)
         if other in (None, half):
             raise
     raise UserError(

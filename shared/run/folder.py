@@ -29,7 +29,7 @@ RESUMABLE_KEYS = (
     "TEST.OFFICIAL",
     "TEST.PICTURES",
 )
-# How long a run is and what it is scored on can be told without its defaults.
+# The length of a run and what it is scored on are read without knowing the defaults.
 _ALWAYS_WRITTEN = ("SOLVER.MAX_ITER", "DATASETS.TEST")
 _SCORED_ON = ("DATASETS.TEST", "DATASETS.LABEL_SPACE", "DATASETS.CLASSES")
 
@@ -61,7 +61,13 @@ def checkpoint_at(path: Path) -> Path:
 
 
 def write_config(run: Path, cfg: CfgNode, defaults: CfgNode | None = None) -> None:
-    """config.yaml, itself an experiment file: keys without a value are left out, as YAML asks.
+    """config.yaml, itself an experiment file; see `dump_config`."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(run / CONFIG, dump_config(cfg, defaults).encode())
+
+
+def dump_config(cfg: CfgNode, defaults: CfgNode | None = None) -> str:
+    """YAML; keys without a value are left out, as it asks.
 
     Args:
         defaults: of the same keys; what equals them is left out as well, so that another version
@@ -71,8 +77,7 @@ def write_config(run: Path, cfg: CfgNode, defaults: CfgNode | None = None) -> No
     if defaults is not None:
         values = differences(cfg, defaults) | {key: values[key] for key in _ALWAYS_WRITTEN}
     values = {key: plain(value) for key, value in values.items() if value is not None}
-    run.mkdir(parents=True, exist_ok=True)
-    write_atomically(run / CONFIG, yaml.safe_dump(nested(values)).encode())
+    return yaml.safe_dump(nested(values))
 
 
 def settings_of(run: Path) -> dict[str, object]:

@@ -184,7 +184,7 @@ class Run(ABC):
                 "images": len(self.test.records),
             }
             self.log.write("eval", self.iteration, scores)
-            self.log.say(f"iteration {self.iteration}: {self.headline(scores)}")
+            self.log.announce(f"iteration {self.iteration}: {self.headline(scores)}")
         return scores
 
     def summary(self, scores: Mapping) -> str:
@@ -205,7 +205,7 @@ class Run(ABC):
         if self.test is not None:
             scores = self.record_scores(self.predictions, self.folder / "official")
         else:
-            self.log.say("DATASETS.TEST is empty: trained to the end, nothing was scored")
+            self.log.announce("DATASETS.TEST is empty: trained to the end, nothing was scored")
         if distributed.is_main():
             for kind, drawn in (("pictures", self.pictures()), ("panels", self.panels())):
                 for name, picture in drawn.items():

@@ -35,6 +35,11 @@ class SpatialAttentionPyramid(nn.Module):
     Args:
         in_channels: Ĉ of the features.
         guide_channels: A of the guide: anchors or classes; unused without guide or pyramid.
+
+    Example:
+        >>> pyramid = SpatialAttentionPyramid(in_channels=64, guide_channels=15)
+        >>> pyramid(torch.randn(2, 64, 38, 75), torch.randn(2, 15, 38, 75)).logits.shape
+        torch.Size([2, 2])
     """
 
     def __init__(

@@ -7,16 +7,14 @@ import pytest
 import torch
 from scenes import detections
 
-from det_adapt.config import defaults
+from det_adapt.detection_files import read_detections
 from det_adapt.engines import engine_config
 from det_adapt.pictures import draw_detections
 from det_adapt.predict import Predictor, main
-from det_adapt.predictions import read_detections
 from det_adapt.torchvision_engine import Trainer
 from shared.config import CONFIGS
 from shared.data.images import write_png
 from shared.pictures import class_colors
-from shared.run.folder import write_config
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 
@@ -36,7 +34,6 @@ def run(tmp_path_factory):
         *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "TEST.DETECTIONS_PER_IMAGE", "5"),
     ]
     cfg = engine_config("torchvision", CONFIGS / "sapnet_toy_foggy.yaml", overrides)
-    write_config(folder, cfg, defaults())
     Trainer(cfg).save()
     return folder
 
@@ -66,13 +63,6 @@ def test_an_image_gets_boxes_masks_and_pictures(run, tmp_path):
     assert things[0].keys() == {"class", "score", "box", "mask"}
 
 
-def test_a_checkpoint_file_predicts_as_its_run(run, tmp_path):
-    write_png(tmp_path / "a.png", picture())
-    predict(run, tmp_path / "a.png", tmp_path / "one")
-    predict(run / "checkpoints/last.pt", tmp_path / "a.png", tmp_path / "two")
-    assert (tmp_path / "one/a.json").read_text() == (tmp_path / "two/a.json").read_text()
-
-
 def test_a_folder_keeps_its_tree_and_names_what_is_broken(run, tmp_path, capsys):
     source = tmp_path / "in"
     write_png(source / "x/a.png", picture(1))
@@ -96,17 +86,23 @@ def test_a_video_is_drawn_frame_by_frame(run, tmp_path):
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
 
 
+def test_a_checkpoint_needs_nothing_beside_it(run, tmp_path):
+    alone = tmp_path / "alone.pt"
+    alone.write_bytes((run / "checkpoints/last.pt").read_bytes())
+    expected, found = (Predictor.from_checkpoint(path)(picture()) for path in (run, alone))
+    assert torch.equal(found.boxes, expected.boxes) and torch.equal(found.masks, expected.masks)
+
+
 def test_bad_input_is_one_line(run, tmp_path, capsys):
     write_png(tmp_path / "a.png", picture())
     (tmp_path / "bare").mkdir()
     (tmp_path / "notes.txt").write_text("")
-    checkpoint = tmp_path / "lone.pt"
-    checkpoint.write_bytes((run / "checkpoints/last.pt").read_bytes())
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "weights.pt")
     for arguments, message in (
         ((run, tmp_path / "none.png"), "no image, folder or video"),
         ((run, tmp_path / "notes.txt"), "no image or video by its name"),
         ((tmp_path / "bare", tmp_path / "a.png"), "no checkpoint at"),
-        ((checkpoint, tmp_path / "a.png"), "no config.yaml beside"),
+        ((tmp_path / "weights.pt", tmp_path / "a.png"), "holds no settings"),
     ):
         assert predict(*arguments, tmp_path / "out") == 2
         error = capsys.readouterr().err

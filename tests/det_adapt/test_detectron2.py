@@ -13,6 +13,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from det_adapt import train_net
 from det_adapt.detectron2_engine import Trainer, backbone, build_optimizer
 from det_adapt.engines import engine_config
+from det_adapt.predict import Predictor
 from det_adapt.weights import fill_detector, from_imagenet, to_detectron2
 from shared.cli import call
 from shared.config import CONFIGS
@@ -132,6 +133,10 @@ def test_checkpoints_have_detectron2s_names_and_nothing_is_logged_beside_ours(to
     Trainer(cfg).train(lambda logs: None)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"model_0000001.pth", "model_final.pth", "last_checkpoint"}
+    # Nothing beside the checkpoint is needed, whichever engine predicts.
+    for engine in ("detectron2", "torchvision"):
+        predictor = Predictor.from_checkpoint(tmp_path / "model_0000001.pth", engine=engine)
+        assert predictor.classes == tuple(cfg.DATASETS.CLASSES)
 
 
 def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():

@@ -17,8 +17,8 @@ from scenes import detections
 
 from det_adapt import train_net
 from det_adapt.config import defaults
+from det_adapt.detection_files import read_detections, write_detections
 from det_adapt.engines import engine_config
-from det_adapt.predictions import read_detections, write_detections
 from det_adapt.torchvision_engine.trainer import Trainer
 from shared import checkpoint
 from shared.config import CONFIGS, changed

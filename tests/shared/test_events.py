@@ -24,7 +24,7 @@ def test_silent_process_writes_nothing(tmp_path):
     log = RunLog(tmp_path / "run", total=1, active=False)
     log.write("train", 1, {"loss": 1.0})
     log.advance()
-    log.say("hello")
+    log.announce("hello")
     log.close()
     assert not (tmp_path / "run").exists()
 

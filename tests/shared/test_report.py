@@ -60,7 +60,7 @@ def evaluation(iteration, iou, **values):
 def run_folder(tmp_path, name, records=(), *, method="road", tail="", environment=None):
     folder = tmp_path / name
     folder.mkdir()
-    config = f"METHOD: {method}\nDATA:\n  SOURCE: toy_gta5\n  TARGET: toy_cityscapes_train\n"
+    config = f"METHOD: {method}\nDATASETS:\n  TRAIN: toy_gta5\n  TARGET: toy_cityscapes_train\n"
     (folder / "config.yaml").write_text(config)
     (folder / "environment.json").write_text(json.dumps(environment or {"seed": 3}))
     lines = "".join(json.dumps(record) + "\n" for record in records)

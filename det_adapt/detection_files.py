@@ -24,15 +24,18 @@ def write_detections(path: Path, detections: Detections, classes: Sequence[str])
 
     Boxes are in pixels of the file, masks in COCO's run-length code; without masks, no "mask".
     """
-    found = detections.to("cpu")
+    detections = detections.to("cpu")
     things = [
         {"class": classes[index], "score": score, "box": box}
         for index, score, box in zip(
-            found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+            detections.classes.tolist(),
+            detections.scores.tolist(),
+            detections.boxes.tolist(),
+            strict=True,
         )
     ]
-    if found.masks is not None:
-        for thing, mask in zip(things, found.masks.numpy(), strict=True):
+    if detections.masks is not None:
+        for thing, mask in zip(things, detections.masks.numpy(), strict=True):
             code = encode(mask)
             thing["mask"] = {"size": code["size"], "counts": code["counts"].decode("ascii")}
     write_atomically(path, json.dumps(things).encode())

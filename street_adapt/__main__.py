@@ -1,0 +1,5 @@
+import sys
+
+from street_adapt.command import main
+
+sys.exit(main())
