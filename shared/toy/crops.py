@@ -10,7 +10,7 @@ import numpy as np
 from shared.data.label_maps import CITYSCAPES_19, lookup_table
 from shared.errors import UserError
 from shared.toy.domains import CONTENTS
-from shared.toy.frame import LABEL_IDS, ToyFrame
+from shared.toy.frame import THINGS, ToyFrame
 from shared.toy.render import draw
 from shared.toy.styles import domain_style, random_style
 from shared.toy.world import build
@@ -56,8 +56,7 @@ def render_crops(index: int, *, seed: int, count: int, size: int) -> tuple[np.nd
     if count < 1 or size < 8:
         raise UserError(f"{count} crops of {size} pixels asked for: at least 1 of 8 pixels")
     frame, generator = _styled(index, seed)
-    train_ids = _TRAIN_IDS[frame.label_ids]
-    candidates = _Candidates(frame, train_ids)
+    candidates = _Candidates(frame)
     order = candidates.classes(generator)
     images = np.empty((count, size, size, 3), np.uint8)
     classes = np.empty(count, np.int64)
@@ -74,41 +73,18 @@ def render_crops(index: int, *, seed: int, count: int, size: int) -> tuple[np.nd
 class _Candidates:
     """Where a scene shows each class."""
 
-    def __init__(self, frame: ToyFrame, train_ids: np.ndarray) -> None:
-        self.train_ids = train_ids
-        self.counts = np.bincount(train_ids.reshape(-1), minlength=256)[: len(CITYSCAPES_19)]
-        self.boxes: dict[int, list[tuple[int, int, int, int]]] = {}
-        self.pixels: dict[int, np.ndarray] = {}
-        self._collect_boxes(frame)
-
-    def _collect_boxes(self, frame: ToyFrame) -> None:
-        """Visible extents of the things, from the outlines of their parts."""
-        outlines: dict[int, list[np.ndarray]] = {}
-        for item in frame.objects:
-            if item.instance:
-                outlines.setdefault(item.instance_id, []).append(item.polygon)
-        visible = np.bincount(frame.instance_ids.reshape(-1), minlength=34000)
-        for instance, parts in outlines.items():
-            if visible[instance] < _THING_PIXELS:
-                continue
-            points = np.concatenate(parts)
-            left, top = np.maximum(points.min(axis=0), 0)
-            right, bottom = np.minimum(points.max(axis=0) + 1, (_WIDTH, _HEIGHT))
-            box = (int(left), int(top), int(right), int(bottom))
-            # A thing that is mostly hidden would be labelled as what hides it.
-            if visible[instance] > 0.25 * (box[2] - box[0]) * (box[3] - box[1]):
-                self.boxes.setdefault(int(_TRAIN_IDS[instance // 1000]), []).append(box)
+    def __init__(self, frame: ToyFrame) -> None:
+        self.train_ids = _TRAIN_IDS[frame.label_ids]
+        self.boxes = _thing_boxes(frame)
 
     def classes(self, generator: np.random.Generator) -> list[int]:
         """The classes with something to show, in random order."""
+        counts = np.bincount(self.train_ids.reshape(-1), minlength=256)
         present = []
         for label, name in enumerate(CITYSCAPES_19):
-            if label in self.boxes:
+            enough = _THING_PIXELS if name in _THIN else _STUFF_PIXELS
+            if label in self.boxes or (name not in THINGS and counts[label] >= enough):
                 present.append(label)
-            elif LABEL_IDS[name] < LABEL_IDS["person"]:
-                enough = _THING_PIXELS if name in _THIN else _STUFF_PIXELS
-                if self.counts[label] >= enough:
-                    present.append(label)
         return [present[k] for k in generator.permutation(len(present))]
 
     def window(self, label: int, generator: np.random.Generator) -> tuple[int, int, int]:
@@ -118,14 +94,10 @@ class _Candidates:
             left, top, right, bottom = boxes[int(generator.integers(len(boxes)))]
             longer, shorter = max(right - left, bottom - top), min(right - left, bottom - top)
             # Long things (a tram in perspective) are cut; others are shown whole.
-            extent = min(longer, 2.5 * shorter)
-            side = extent * generator.uniform(1.0, 1.5)
-            x, y = 0.5 * (left + right), 0.5 * (top + bottom)
-            return _fit(x, y, side)
+            side = min(longer, 2.5 * shorter) * generator.uniform(1.0, 1.5)
+            return _fit(0.5 * (left + right), 0.5 * (top + bottom), side)
         low, high = _THIN.get(CITYSCAPES_19[label], (20, 100))
-        if label not in self.pixels:
-            self.pixels[label] = np.flatnonzero(self.train_ids == label)
-        pixels = self.pixels[label]
+        pixels = np.flatnonzero(self.train_ids == label)
         best, best_share = None, -1.0
         for _ in range(4):
             y, x = divmod(int(pixels[int(generator.integers(len(pixels)))]), _WIDTH)
@@ -137,6 +109,26 @@ class _Candidates:
             if share > 0.6:
                 break
         return best
+
+
+def _thing_boxes(frame: ToyFrame) -> dict[int, list[tuple[int, int, int, int]]]:
+    """Train id → extents (left, top, right, bottom) of the instances that are hardly hidden."""
+    outlines: dict[int, list[np.ndarray]] = {}
+    for item in frame.objects:
+        if item.instance:
+            outlines.setdefault(item.instance_id, []).append(item.polygon)
+    visible = np.bincount(frame.instance_ids.reshape(-1), minlength=34000)
+    boxes: dict[int, list[tuple[int, int, int, int]]] = {}
+    for instance, parts in outlines.items():
+        points = np.concatenate(parts)
+        left, top = np.maximum(points.min(axis=0), 0).tolist()
+        right, bottom = np.minimum(points.max(axis=0) + 1, (_WIDTH, _HEIGHT)).tolist()
+        # A thing that is mostly hidden would be labelled as what hides it.
+        least = max(_THING_PIXELS - 1, 0.25 * (right - left) * (bottom - top))
+        if visible[instance] > least:
+            label = int(_TRAIN_IDS[instance // 1000])
+            boxes.setdefault(label, []).append((left, top, right, bottom))
+    return boxes
 
 
 def _fit(x: float, y: float, side: float) -> tuple[int, int, int]:

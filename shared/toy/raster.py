@@ -42,7 +42,7 @@ def rasterize(scene: Scene, height: int, width: int) -> Raster:
     painted, outline = np.zeros((2, height, width), np.int32)
     objects: list[ToyObject] = []
     silhouettes: list[int] = []
-    polygons = scene.camera.polygons((face.points for face in scene.faces), height, width)
+    polygons = scene.camera.project((face.points for face in scene.faces), height, width)
     for index, (face, polygon) in enumerate(zip(scene.faces, polygons, strict=True)):
         cv2.fillPoly(painted, [polygon], index)
         if not face.detail:
@@ -81,7 +81,7 @@ def rasterize(scene: Scene, height: int, width: int) -> Raster:
 def _shadow(scene: Scene, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
     shadows = sorted(scene.shadows, key=lambda shadow: shadow[0])
-    polygons = scene.camera.polygons((points for _, points in shadows), height, width)
+    polygons = scene.camera.project((points for _, points in shadows), height, width)
     for (kind, _), polygon in zip(shadows, polygons, strict=True):
         cv2.fillPoly(mask, [polygon], kind)
     return mask

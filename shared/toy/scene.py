@@ -76,22 +76,17 @@ class Camera:
     horizon: float
     height: float
 
-    def project(self, points: Points, height: int, width: int) -> np.ndarray:
-        """World meters to pixels (N, 2) int32."""
-        points = np.array(points)
-        scale = self.focal * width / points[:, 2]
-        x = self.center * width + points[:, 0] * scale
-        y = self.horizon * height + (self.height - points[:, 1]) * scale
-        return np.rint(np.stack([x, y], axis=1) - 0.5).astype(np.int32)
-
-    def polygons(self, shapes: Iterable[Points], height: int, width: int) -> list[np.ndarray]:
-        """Every shape's pixels (K, 2) int32."""
+    def project(self, shapes: Iterable[Points], height: int, width: int) -> list[np.ndarray]:
+        """The pixels (K, 2) int32 of every shape."""
         shapes = list(shapes)
         if not shapes:
             return []
-        ends = np.cumsum([len(points) for points in shapes])
-        pixels = self.project([p for points in shapes for p in points], height, width)
-        return np.split(pixels, ends[:-1])
+        points = np.array([point for shape in shapes for point in shape])
+        scale = self.focal * width / points[:, 2]
+        x = self.center * width + points[:, 0] * scale
+        y = self.horizon * height + (self.height - points[:, 1]) * scale
+        pixels = np.rint(np.stack([x, y], axis=1) - 0.5).astype(np.int32)
+        return np.split(pixels, np.cumsum([len(shape) for shape in shapes])[:-1])
 
 
 class Face(NamedTuple):

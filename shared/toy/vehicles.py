@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from shared.toy.scene import FRONT, WALL, Draws, Outline, Scene, box, oval
 
 SIDE_SHADE, TOP_SHADE = 0.8, 1.12
+STRIPED = ("bus", "train")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,6 @@ class Body:
     @property
     def waist(self) -> float:
         return 0.62 * self.height
-
-    @property
-    def is_car(self) -> bool:
-        return self.label == "car"
-
-    @property
-    def has_stripe(self) -> bool:
-        return self.label in ("bus", "train")
 
 
 def _car(length: float, height: float, boot: float) -> Body:
@@ -131,7 +124,9 @@ def _along(scene: Scene, body: Body, x: float, z: float, facing: str) -> None:
         scene.face(body.paint, [(u, body.height, w) for u, w in roof], shade=TOP_SHADE)
     if abs(x) > half:
         inner = x - half if x > 0 else x + half
-        tuck = (0.26 if x < 0 else -0.26) / (body.height - body.waist) if body.is_car else 0.0
+        tuck = (
+            (0.26 if x < 0 else -0.26) / (body.height - body.waist) if body.label == "car" else 0.0
+        )
 
         def place(along: float, up: float) -> tuple[float, float, float]:
             side = inner - tuck * max(up - body.waist, 0.0)
@@ -168,7 +163,7 @@ def _end_trim(paint: Callable[..., None], body: Body, near: bool, towards: bool)
     if truck and towards:
         paint("glass", box(-half + 0.15, 1.6, half - 0.15, 2.5), detail=True)
     paint("bumper", box(-half, body.rear[0][1], half, 0.46), detail=True)
-    if body.has_stripe:
+    if body.label in STRIPED:
         paint("stripe", box(-half, 0.7, half, 0.95), detail=True)
     lamp, base = ("head light", 0.55) if towards else ("tail light", 0.64)
     for u in (-half + 0.04, half - 0.32):
@@ -184,7 +179,7 @@ def _across(scene: Scene, body: Body, x: float, z: float, facing: str) -> None:
     scene.cast_shadows(left, right, z, z + body.width, body.height)
     if left > 0.3 or right < -0.3:
         end = left if left > 0 else right
-        low, top = body.side[0][1], body.waist if body.is_car else body.height
+        low, top = body.side[0][1], body.waist if body.label == "car" else body.height
         corners = [(end, low, z), (end, top, z), (end, top, z + body.width)]
         scene.face(body.paint, [*corners, (end, low, z + body.width)], plane=WALL, shade=SIDE_SHADE)
 
@@ -212,7 +207,7 @@ def _side(
         paint("tyre", oval(at, r, r), detail=False)
         if fine:
             paint("rim", oval(at, r, 0.55 * r))
-    if body.has_stripe:
+    if body.label in STRIPED:
         paint("stripe", box(0.0, 0.7, body.length, 0.95))
         if not fine:
             paint("glass", box(0.4, 0.45 * body.height, body.length - 0.4, 0.82 * body.height))
