@@ -1,15 +1,12 @@
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny_segmentor
+from processes import run_in_two
 
 from seg_adapt.data.reading import pseudo_label_path
 from seg_adapt.data.transforms import resize_image
@@ -240,32 +237,14 @@ def test_names_with_folders(target, tmp_path):
     assert (tmp_path / "round" / "city" / "night" / "1.png").is_file()
 
 
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import torch
-sys.path.insert(0, sys.argv[1])
-from test_pseudo_labels import CPU, load_segmentation, make_pseudo_labels, method, settings
-from shared import distributed
-
-torch.set_num_threads(1)
-distributed.init_process_group(CPU)
-target = load_segmentation("toy_cityscapes_train", Path(sys.argv[2]))
-make_pseudo_labels(method(), target, Path(sys.argv[3]), **settings())
-distributed.shut_down()
-"""
+def label_the_target(root, folder):
+    target = load_segmentation("toy_cityscapes_train", root)
+    make_pseudo_labels(method(), target, folder, **settings())
 
 
 def test_two_processes_equal_one(target, toy_root, tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    here = Path(__file__).parent
-    path = os.pathsep.join(map(str, (here.parents[1], here.parent)))
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    two = tmp_path / "two"
-    subprocess.run([*launcher, script, here, toy_root, two], env=environment, check=True)
-    one = tmp_path / "one"
+    one, two = tmp_path / "one", tmp_path / "two"
+    run_in_two(label_the_target, toy_root, two)
     summary = make_pseudo_labels(method(), target, one, **settings())
     assert json.loads((two / "thresholds.json").read_text()) == summary
     assert torch.equal(label_files(one, target), label_files(two, target))

@@ -220,14 +220,14 @@ def test_help_lists_the_methods(capsys):
 
 
 @pytest.fixture
-def scored(tmp_path):
-    """One iteration on toy data that is made for it; the resulting scores."""
+def scored(all_toys, tmp_path):
+    """The scores after one iteration on toy data."""
 
     def train_and_score(source, target, test, space):
         overrides = [
-            *("DATASETS.ROOT", str(tmp_path), "DATASETS.TRAIN", source, "DATASETS.TARGET", target),
-            *("DATASETS.TEST", test, "DATASETS.LABEL_SPACE", space, "DATASETS.TOY_COUNT", "2"),
-            *("DATASETS.TOY_VAL_COUNT", "1", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
+            *("DATASETS.ROOT", str(all_toys), "DATASETS.TRAIN", source, "DATASETS.TARGET", target),
+            *("DATASETS.TEST", test, "DATASETS.LABEL_SPACE", space),
+            *("SOURCE_STAGE.ITERATIONS", "0", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
             *("INPUT.CROP", "[64, 64]", "SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0"),
         ]
         folder = tmp_path / "run"

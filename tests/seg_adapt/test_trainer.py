@@ -1,12 +1,8 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_batches, tiny_segmentor
+from processes import run_in_two
 
 from seg_adapt.config import defaults
 from seg_adapt.engine.optimizers import build_optimizers, rate_factor
@@ -16,6 +12,7 @@ from seg_adapt.methods.base import Method, Stage, parameter_group
 from seg_adapt.methods.road import Road
 from seg_adapt.methods.source_only import SourceOnly
 from seg_adapt.structures import Phase, SourceBatch
+from shared import distributed
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -244,26 +241,6 @@ def test_learning_rate_schedules():
     assert rate_factor(warm, 5, 6) == pytest.approx(0.5005)
 
 
-TWO_PROCESSES = """
-import sys, torch
-from seg_adapt.engine.trainer import Trainer
-from shared import distributed
-sys.path.insert(0, sys.argv[1])
-from test_trainer import CPU, METHODS, config, micro_batches
-
-torch.set_num_threads(1)
-distributed.init_process_group(CPU)
-method = METHODS[sys.argv[3]]()
-run = Trainer(method, config("SOLVER.ACCUMULATE", "2", "SEED", "3"), device=CPU)
-rank, world = distributed.rank(), distributed.world_size()
-mine = ([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3))
-run.train(lambda stage, start: mine, lambda _: 0)
-if rank == 0:
-    torch.save(run.method.state_dict(), sys.argv[2])
-distributed.shut_down()
-"""
-
-
 def batch_norm_source_only():
     return SourceOnly(tiny_segmentor(bn="train", bn_affine=True))
 
@@ -271,22 +248,30 @@ def batch_norm_source_only():
 METHODS = {"road": vgg_road, "batch_norm": batch_norm_source_only}
 
 
+def train_and_save(folder):
+    """What each of the processes trains, or one alone: its share of every iteration."""
+    rank, world = distributed.rank(), distributed.world_size()
+    for name, method in METHODS.items():
+        run = Trainer(method(), config("SOLVER.ACCUMULATE", "2", "SEED", "3"), device=CPU)
+        mine = ([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3))
+        run.train(lambda stage, start, mine=mine: mine, lambda _: 0)
+        if rank == 0:
+            torch.save(run.method.state_dict(), folder / f"{name}_{world}.pt")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of every method's states, trained by one process and by two."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_and_save(folder)
+    run_in_two(train_and_save, folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_two_processes_equal_one(tmp_path, name):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    here = Path(__file__).parent
-    path = os.pathsep.join(map(str, (here.parents[1], here.parent)))
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    states = []
-    for launcher in (
-        [sys.executable],
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"],
-    ):
-        file = tmp_path / f"{len(launcher)}.pt"
-        subprocess.run([*launcher, script, here, file, name], env=environment, check=True)
-        states.append(torch.load(file, weights_only=True))
-    for key, value in states[0].items():
+def test_two_processes_equal_one(trained, name):
+    one, two = (torch.load(trained / f"{name}_{world}.pt") for world in (1, 2))
+    for key, value in one.items():
         # The documented difference: running statistics of BatchNorm in training mode.
         if "running_" not in key and "num_batches" not in key:
-            torch.testing.assert_close(value, states[1][key], rtol=1e-5, atol=1e-6, msg=key)
+            torch.testing.assert_close(value, two[key], rtol=1e-5, atol=1e-6, msg=key)

@@ -1,12 +1,11 @@
 """Files fabricated in the published layouts: tensors of full size that share one stored value."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from commands import fails
 from conftest import network
 
 from seg_adapt import convert_weights
@@ -412,8 +411,5 @@ def test_converting_writes_a_file_of_ours(tmp_path, capsys):
         load_weights(wrong, tmp_path / "new" / "ours.pth")
 
 
-def test_converting_a_missing_file_exits_with_2():
-    command = [sys.executable, convert_weights.__file__, "no/such.pth", "out.pth"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "no/such.pth" in result.stderr
+def test_converting_a_missing_file_is_one_line(capsys):
+    assert "no/such.pth" in fails(capsys, convert_weights.main, "no/such.pth", "out.pth")

@@ -1,10 +1,7 @@
-import os
-import socket
-
 import pytest
 import torch
+from processes import run_in_two
 from torch import nn
-from torch.multiprocessing import start_processes
 
 from shared import distributed
 
@@ -31,22 +28,15 @@ def results_of(rank):
     }
 
 
-def work(rank, port, folder):
-    place = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({key: str(value) for key, value in place.items()})
-    distributed.init_process_group(torch.device("cpu"))
-    torch.save(results_of(rank), folder / f"{rank}.pt")
-    distributed.shut_down()
+def save_results(folder):
+    torch.save(results_of(distributed.rank()), folder / f"{distributed.rank()}.pt")
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """The results of each of two processes."""
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start_processes(work, (port, folder), nprocs=2, start_method="fork")
+    run_in_two(save_results, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
