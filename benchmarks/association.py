@@ -27,7 +27,7 @@ SIZES = ("46x46", "92x92", "92x183")
 def inputs(height: int, width: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """Features (C, h, w) after a ReLU that depend on classes, with a domain shift; source labels.
 
-    Classes are patches of the images, as streets have them; every tenth pixel is unlabelled.
+    Classes are patches of the images, as streets have them; every tenth pixel is unlabeled.
     """
     torch.manual_seed(0)
     prototypes = torch.randn(19, channels)

@@ -1,4 +1,4 @@
-"""How much of the gap between two domains is colour: target images in the source's colours."""
+"""How much of the gap between two domains is color: target images in the source's colors."""
 
 import tempfile
 from collections.abc import Callable
@@ -61,12 +61,12 @@ TRANSFERS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def score_transferred(checkpoint: Path, transfer: str) -> float:
-    """mIoU in percent of a trained method on its test images in the colours of its source."""
+    """mIoU in percent of a trained method on its test images in the colors of its source."""
     device = torch.device("cpu")
     method, space, cfg = load_method(checkpoint, device)
     root = dataset_root(cfg)
-    source = resolve_segmentation(cfg.DATASETS.TRAIN, root, space=space, labelled=True)
-    test = resolve_segmentation(cfg.DATASETS.TEST, root, space=space, labelled=True)
+    source = resolve_segmentation(cfg.DATASETS.TRAIN, root, space=space, labeled=True)
+    test = resolve_segmentation(cfg.DATASETS.TEST, root, space=space, labeled=True)
     reference = histograms([_pixels(record.image) for record in source.records])
     with tempfile.TemporaryDirectory() as folder:
         records = []

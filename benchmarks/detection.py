@@ -33,13 +33,13 @@ def config(engine: str, experiment: str, form: str) -> CfgNode:
     return engine_config(engine, path, overrides)
 
 
-def noise(cfg: CfgNode, count: int, *, labelled: bool) -> list[Sample]:
+def noise(cfg: CfgNode, count: int, *, labeled: bool) -> list[Sample]:
     size = resized_size(*FILE_SIZE, cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN)
     extent = torch.tensor([*size[::-1]])
     samples = []
     for number in range(count):
         image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-        if not labelled:
+        if not labeled:
             samples.append(Sample(image, str(number), *FILE_SIZE))
             continue
         corners = torch.rand(BOXES, 2) * 0.7 * extent
@@ -71,7 +71,7 @@ def measure(engine: str, experiment: str, form: str, steps: int) -> tuple[float,
     cfg = config(engine, experiment, form)
     model = build_trainer(engine, cfg).model.train()
     count = cfg.SOLVER.IMS_PER_BATCH
-    pair = noise(cfg, count, labelled=True), noise(cfg, count, labelled=False)
+    pair = noise(cfg, count, labeled=True), noise(cfg, count, labeled=False)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-6)
     with _recording(engine):
         step(model, optimizer, pair)

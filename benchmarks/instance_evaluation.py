@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         height, width = args.size
         frames = {"count": 1, "val_count": args.frames, "height": height, "width": width}
         make_toy(folder, ["cityscapes"], **frames, workers=0, progress=False)
-        data = load_detection("toy_cityscapes_det_val", folder, labelled=True)
+        data = load_detection("toy_cityscapes_det_val", folder, labeled=True)
         found = folder / "found"
         print(f"{args.frames} frames of {width}×{height}, {args.predictions} predictions in each")
         clock, writing = Clock(), CityscapesEvaluation(data, found)

@@ -1,6 +1,6 @@
 """Projection on class-share bounds: projected Newton against projected gradient with step 1.
 
-Both maximise the same dual in float64 until the same residual is below the tolerance. Step 1 is
+Both maximize the same dual in float64 until the same residual is below the tolerance. Step 1 is
 what the dual's smoothness allows (its gradient's Lipschitz constant is at most 1). Where this
 one runs out of steps, the ratio is a lower bound.
 """

@@ -72,7 +72,7 @@ def table(results: Results, measure: Measure) -> str:
         lines.append(_line([name, *_seed_cells(scores, seeds), gain, *costs]))
         for transfer in runs[min(runs)].get("transferred", {}):
             scores = {seed: run["transferred"][transfer] for seed, run in runs.items()}
-            label = f"{name}, target colours matched by {transfer.replace('_', ' ')}"
+            label = f"{name}, target colors matched by {transfer.replace('_', ' ')}"
             lines.append(_line([label, *_seed_cells(scores, seeds), "", "", ""]))
     return "\n".join(lines)
 

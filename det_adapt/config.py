@@ -78,7 +78,7 @@ def add_keys(cfg: Node) -> None:
     """Declares our keys in a tree that has Detectron2's."""
     cfg.LOG_PERIOD = 20  # iterations between log lines
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
-    cfg.DATASETS.TARGET = ()  # the unlabelled target; its annotations are never read
+    cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM

@@ -68,7 +68,7 @@ KEYS = {
     "INPUT.MAX_SIZE_TEST": 1333,
     "INPUT.RANDOM_FLIP": "horizontal",  # | none
     "INPUT.MASK_FORMAT": "polygon",  # without effect: masks are bitmaps
-    "DATASETS.TRAIN": (),  # the labelled source; several names: all of them together
+    "DATASETS.TRAIN": (),  # the labeled source; several names: all of them together
     "DATASETS.TEST": (),  # what is scored; never used to choose anything
     "DATALOADER.NUM_WORKERS": 4,  # per domain
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": True,  # of the source; the target is never filtered

@@ -158,4 +158,4 @@ def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:
     if len(names) > 1:
         raise UserError(f"DATASETS.TEST names {', '.join(names)}, expected one data set to score")
     root, classes = dataset_root(cfg), list(cfg.DATASETS.CLASSES)
-    return resolve_detection(names[0], root, labelled=True, classes=classes)
+    return resolve_detection(names[0], root, labeled=True, classes=classes)

@@ -28,7 +28,7 @@ PartAboveZero = Annotated[float, Rule(lambda value: 0 < value <= 1, "above 0 and
 @dataclass(frozen=True)
 class DatasetOptions(Options, node="DATASETS"):
     root: str = ""  # empty: $DETECTRON2_DATASETS, or datasets/
-    train: str = ""  # labelled; a name of the catalog, or a description (docs/own_data.md)
+    train: str = ""  # labeled; a name of the catalog, or a description (docs/own_data.md)
     target: str = ""  # a name, a folder or a description; its labels are never read
     test: str = ""  # what is scored; empty: nothing. Never used to choose anything
     label_space: str = "cityscapes19"  # or cityscapes16, synthia_seqs13, a description
@@ -177,9 +177,9 @@ class SelfTrainingOptions(StageOptions, node="SELF_TRAINING"):
 
     rounds: NonNegativeInt = 0
     iterations: PositiveInt = 20000  # of each round
-    quantile: float = 0.5  # share of each class's pixels that is labelled, q
+    quantile: float = 0.5  # share of each class's pixels that is labeled, q
     quantile_step: float = 0.0  # added to it from round to round
-    cap: PartAboveZero = 0.9  # more confident pixels are labelled whatever q says
+    cap: PartAboveZero = 0.9  # more confident pixels are labeled whatever q says
     weight: NonNegativeFloat = 1.0  # of the pseudo-labels' cross-entropy, mu
     bn: Literal["", "train", "frozen"] = ""  # empty: MODEL.BN
 
@@ -198,7 +198,7 @@ class SelectionOptions(Options, node="SELECTION"):
 @dataclass(frozen=True)
 class EvaluationOptions(Options, node="TEST"):
     window: Size = ()  # of sliding windows; []: the image as a whole
-    stride: PartAboveZero = 2 / 3  # distance of neighbouring windows, a share of their size
+    stride: PartAboveZero = 2 / 3  # distance of neighboring windows, a share of their size
     eval_period: NonNegativeInt = 0  # iterations between evaluations; 0: only at the end
     stages: bool = True  # score and picture the end of every stage
     official: bool = True  # score the last checkpoint with Cityscapes' own script as well

@@ -2,7 +2,7 @@
 
     python seg_adapt/predict.py --checkpoint runs/x INPUT --output DIR
 
-writes for every image its class ids, their colours and an overlay. A file that cannot be read is
+writes for every image its class ids, their colors and an overlay. A file that cannot be read is
 named on stderr and left out; the exit code is then 2.
 """
 

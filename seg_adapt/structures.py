@@ -77,7 +77,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """Unlabelled images of the target domain."""
+    """Unlabeled images of the target domain."""
 
     images: Tensor  # (N, 3, H, W) uint8 RGB
     geometry: Geometry
@@ -93,7 +93,7 @@ class TargetBatch:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """Labelled images of the source domain."""
+    """Labeled images of the source domain."""
 
     images: Tensor  # (N, 3, H, W) uint8 RGB
     labels: Tensor  # (N, H, W) int64 train ids, 255 = ignore

@@ -48,11 +48,11 @@ class Slots(ABC):
             records = tuple(replace(record, **none) for record in dataset.records)
             dataset = replace(dataset, records=records)
         else:
-            unlabelled = [r.name for r in dataset.records if getattr(r, labels[0]) is None]
-            if unlabelled:
+            unlabeled = [r.name for r in dataset.records if getattr(r, labels[0]) is None]
+            if unlabeled:
                 raise UserError(
-                    f"source dataset '{dataset.name}' has no {labels[0]} for {unlabelled[0]} "
-                    f"({len(unlabelled)} of {len(dataset.records)} images)"
+                    f"source dataset '{dataset.name}' has no {labels[0]} for {unlabeled[0]} "
+                    f"({len(unlabeled)} of {len(dataset.records)} images)"
                 )
         self.dataset = dataset
         self.domain = domain

@@ -26,7 +26,7 @@ def noise(seed, low, high, size=(24, 40, 3)):
 
 
 @pytest.mark.parametrize("transfer", TRANSFERS.values())
-def test_matching_an_image_to_its_own_colours_changes_nothing(transfer):
+def test_matching_an_image_to_its_own_colors_changes_nothing(transfer):
     image = noise(0, 0, 256)
     assert np.array_equal(transfer(image, histograms([image])), image)
 
@@ -46,7 +46,7 @@ def test_histograms_become_the_reference_s():
     assert matched.min() >= 128
 
 
-def test_one_colour_has_no_deviation_to_match():
+def test_one_color_has_no_deviation_to_match():
     image = np.full((4, 5, 3), 7, np.uint8)
     for transfer in TRANSFERS.values():
         assert transfer(image, histograms([noise(5, 10, 20)])).shape == image.shape

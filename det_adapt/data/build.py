@@ -39,12 +39,12 @@ def dataset_root(cfg: CfgNode) -> Path:
 
 def source_dataset(cfg: CfgNode) -> DetectionDataset:
     """DATASETS.TRAIN, its annotations read."""
-    return _joined(cfg, "DATASETS.TRAIN", cfg.DATASETS.TRAIN, labelled=True)
+    return _joined(cfg, "DATASETS.TRAIN", cfg.DATASETS.TRAIN, labeled=True)
 
 
 def target_dataset(cfg: CfgNode) -> DetectionDataset:
     """DATASETS.TARGET; no annotation file is opened."""
-    return _joined(cfg, "DATASETS.TARGET", cfg.DATASETS.TARGET, labelled=False)
+    return _joined(cfg, "DATASETS.TARGET", cfg.DATASETS.TARGET, labeled=False)
 
 
 def paired_loader(
@@ -77,18 +77,18 @@ def paired_loader(
     return ((source, target) for [(_, source, target)] in loader)
 
 
-def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labelled: bool) -> DetectionDataset:
+def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:
     """The data sets of several names as one, their records in the order of the names."""
     if not names:
         hint = " or set SAP.ENABLED False" if key == "DATASETS.TARGET" else ""
         raise UserError(f"{key} is empty: name a data set, e.g. ('cityscapes_det_train',){hint}")
     root = dataset_root(cfg)
     # Of a target no box is read: it may well have other classes.
-    classes = (list(cfg.DATASETS.CLASSES) or None) if labelled else None
-    parts = [resolve_detection(n, root, labelled=labelled, classes=classes) for n in names]
+    classes = (list(cfg.DATASETS.CLASSES) or None) if labeled else None
+    parts = [resolve_detection(n, root, labeled=labeled, classes=classes) for n in names]
     first = parts[0]
     for part in parts[1:]:
-        if labelled and part.classes != first.classes:
+        if labeled and part.classes != first.classes:
             raise UserError(
                 f"{key}: '{first.name}' has the classes {', '.join(first.classes)}, '{part.name}' "
                 f"{', '.join(part.classes)}: set DATASETS.CLASSES to those of both"

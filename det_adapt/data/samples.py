@@ -160,7 +160,7 @@ def _number(record: DetectionRecord, annotation: Annotation, classes: Sequence[s
 def _masks(
     record: DetectionRecord, annotations: Sequence[Annotation], height: int, width: int
 ) -> Tensor:
-    """(n, height, width) bool: the instances' pixels, sampled at pixel centres."""
+    """(n, height, width) bool: the instances' pixels, sampled at pixel centers."""
     numbers = [annotation.instance for annotation in annotations]
     if annotations and (record.instances is None or None in numbers):
         raise UserError(

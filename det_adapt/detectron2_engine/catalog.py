@@ -53,6 +53,6 @@ def to_dicts(dataset: DetectionDataset) -> list[dict[str, Any]]:
 
 
 def _load(name: str) -> list[dict[str, Any]]:
-    dataset = load_detection(name, labelled=True)
+    dataset = load_detection(name, labeled=True)
     MetadataCatalog.get(name).set(thing_classes=list(dataset.classes))
     return to_dicts(dataset)

@@ -24,7 +24,7 @@ class Evaluation(ABC, Generic[Kept]):
         if any(record.annotations is None for record in dataset.records):
             raise UserError(
                 f"data set '{dataset.name}' was loaded without annotations, expected "
-                "load_detection(…, labelled=True) for an evaluation"
+                "load_detection(…, labeled=True) for an evaluation"
             )
         self.dataset = dataset
         self._records = {record.name: record for record in dataset.records}

@@ -27,7 +27,7 @@ class ResizedFiles:
     Args:
         folder: where the PNGs are kept.
         size: (width, height).
-        interpolation: of images; labels are always nearest neighbour.
+        interpolation: of images; labels are always nearest neighbor.
     """
 
     folder: Path

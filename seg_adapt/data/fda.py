@@ -39,7 +39,7 @@ def swap_amplitude(source: Tensor, target: Tensor, beta: float) -> Tensor:
     return torch.fft.irfft2(spectrum, s=(height, width))
 
 
-def stylise(image: Tensor, style: Tensor, beta: float) -> Tensor:
+def stylize(image: Tensor, style: Tensor, beta: float) -> Tensor:
     """`image` in the style of `style`: uint8 RGB (3, H, W) each, of one size; rounded, clipped."""
     swapped = swap_amplitude(image.float(), style.float(), beta)
     return swapped.round().clamp(0, 255).to(torch.uint8)

@@ -22,7 +22,7 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = "bic
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest neighbour at pixel centres, as the image's resize samples it; labels (H, W)."""
+    """Nearest neighbor at pixel centers, as the image's resize samples it; labels (H, W)."""
     if tuple(labels.shape) == tuple(size):
         return labels
     return v2.resize(labels[None], list(size), InterpolationMode.NEAREST_EXACT)[0]
@@ -38,7 +38,7 @@ class JointTransform:
         crop: (width, height) of the random crop; None takes the whole image. What is missing at
             the lower and right border is padded with black and the ignore label.
         flip: probability of a horizontal flip of the whole image.
-        interpolation: of the image; labels are always nearest neighbour.
+        interpolation: of the image; labels are always nearest neighbor.
     """
 
     resize: tuple[int, int] | None = None

@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 
 from seg_adapt.data.dataset import SlotDataset
 from seg_adapt.data.transforms import JointTransform
-from seg_adapt.engine.selection import Selection, StylisedImages, hold_out
+from seg_adapt.engine.selection import Selection, StylizedImages, hold_out
 from seg_adapt.evaluation.inference import Windows, network_size
 from seg_adapt.methods import METHODS
 from seg_adapt.methods.base import Method
@@ -62,12 +62,12 @@ def transform_from_config(cfg: CfgNode, domain: Domain) -> JointTransform:
 
 
 def source_records(cfg: CfgNode, space: LabelSpace) -> SegmentationDataset:
-    """The labelled source, whole."""
-    return resolve_segmentation(_name(cfg, "TRAIN"), dataset_root(cfg), space=space, labelled=True)
+    """The labeled source, whole."""
+    return resolve_segmentation(_name(cfg, "TRAIN"), dataset_root(cfg), space=space, labeled=True)
 
 
 def source_dataset(cfg: CfgNode, space: LabelSpace) -> SlotDataset:
-    """The labelled source that is trained on."""
+    """The labeled source that is trained on."""
     records = source_records(cfg, space)
     if cfg.SELECTION.METHOD != "none":
         records, _ = hold_out(records, cfg.SELECTION.HELD_OUT, cfg.SEED)
@@ -81,7 +81,7 @@ def target_dataset(cfg: CfgNode, pseudo_labels: Path | None = None) -> SlotDatas
         pseudo_labels: folder of a self-training round.
     """
     root = dataset_root(cfg)
-    records = resolve_segmentation(_name(cfg, "TARGET"), root, space=None, labelled=False)
+    records = resolve_segmentation(_name(cfg, "TARGET"), root, space=None, labeled=False)
     return _slot_dataset(cfg, Domain.TARGET, records, pseudo_labels=pseudo_labels)
 
 
@@ -92,7 +92,7 @@ def selection_from_config(
     if cfg.SELECTION.METHOD == "none":
         return None
     _, held_out = hold_out(source_records(cfg, space), cfg.SELECTION.HELD_OUT, cfg.SEED)
-    images = StylisedImages(
+    images = StylizedImages(
         held_out,
         target.dataset,
         space,

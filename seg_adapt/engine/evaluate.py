@@ -1,4 +1,4 @@
-"""Scores of a method on labelled test images, at their own size."""
+"""Scores of a method on labeled test images, at their own size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

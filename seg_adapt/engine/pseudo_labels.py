@@ -36,7 +36,7 @@ class ConfidenceHistograms:
     are lower edges of bins: at most 1 / bins (6.1e-5) below the exact ones and never above them.
 
     Args:
-        bins: a power of two, for which no confidence is rounded into a neighbouring bin; more
+        bins: a power of two, for which no confidence is rounded into a neighboring bin; more
             than `num_classes`, so that no threshold is 0.
     """
 
@@ -120,8 +120,8 @@ def make_pseudo_labels(
 
     Returns:
         what `thresholds.json` holds: "images", "quantile", "cap"; "kept", the share of all pixels
-        that is labelled; by train id "thresholds" and the shares of all pixels that were
-        "predicted" as a class and that are "labelled" as it.
+        that is labeled; by train id "thresholds" and the shares of all pixels that were
+        "predicted" as a class and that are "labeled" as it.
     """
     if distributed.is_main():
         # Interrupted, an emptied folder must not look complete.
@@ -149,7 +149,7 @@ def make_pseudo_labels(
 
     num_classes = method.segmentor.num_classes
     histograms = ConfidenceHistograms(num_classes)
-    labelled = torch.zeros(num_classes, dtype=torch.int64)
+    labeled = torch.zeros(num_classes, dtype=torch.int64)
     with evaluating(method):
         for _, probabilities in predictions("thresholds"):
             histograms.update(probabilities)
@@ -157,18 +157,18 @@ def make_pseudo_labels(
         thresholds = histograms.thresholds(quantile, cap)
         for record, probabilities in predictions("pseudo-labels"):
             labels = assign_pseudo_labels(probabilities, thresholds)[0].cpu()
-            labelled += torch.bincount(labels.flatten(), minlength=IGNORE + 1)[:num_classes]
+            labeled += torch.bincount(labels.flatten(), minlength=IGNORE + 1)[:num_classes]
             write_png(pseudo_label_path(folder, record), labels.numpy())
-    labelled = distributed.sum_tensor(labelled)
+    labeled = distributed.sum_tensor(labeled)
     pixels = histograms.counts.sum()
     summary = {
         "images": len(dataset.records),
         "quantile": quantile,
         "cap": cap,
-        "kept": (labelled.sum() / pixels).item(),
+        "kept": (labeled.sum() / pixels).item(),
         "thresholds": thresholds.tolist(),
         "predicted": (histograms.counts.sum(dim=1) / pixels).tolist(),
-        "labelled": (labelled / pixels).tolist(),
+        "labeled": (labeled / pixels).tolist(),
     }
     # The sum above has waited for every process's last image.
     if distributed.is_main():

@@ -61,7 +61,7 @@ class Run(run.Run):
         self.test = None
         if cfg.DATASETS.TEST:
             self.test = resolve_segmentation(
-                cfg.DATASETS.TEST, root, space=self.space, labelled=True
+                cfg.DATASETS.TEST, root, space=self.space, labeled=True
             )
         torch.manual_seed(cfg.SEED)
         self.method = build_method(cfg, self.space.num_classes)
@@ -131,7 +131,7 @@ class Run(run.Run):
             logger.info("%s: at iteration %d", self.checkpoint, self.trainer.iteration)
 
     def check(self) -> None:
-        """Reads the sizes of all labelled pairs and one batch of each domain; trains nothing."""
+        """Reads the sizes of all labeled pairs and one batch of each domain; trains nothing."""
         for dataset in filter(None, (self.source.dataset, self.test)):
             for record in tqdm(dataset.records, desc=f"checking {dataset.name}", leave=False):
                 check_sizes(record, image_size(record.image), image_size(record.label))
@@ -195,7 +195,7 @@ class Run(run.Run):
             cap=self.cfg.SELF_TRAINING.CAP,
             windows=self.windows,
         )
-        logger.info("%s: %.1f %% of all pixels are labelled", folder, 100 * summary["kept"])
+        logger.info("%s: %.1f %% of all pixels are labeled", folder, 100 * summary["kept"])
         return folder
 
     def on_step(self, *, last: bool) -> None:

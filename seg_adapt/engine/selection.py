@@ -1,5 +1,5 @@
 """Which snapshot of a stage to go on with, without any target label (DAST, "When to Start the
-Self-Training"): by the score on labelled source images, held out of training, in target style."""
+Self-Training"): by the score on labeled source images, held out of training, in target style."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_adapt.data.fda import stylise
+from seg_adapt.data.fda import stylize
 from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.evaluate import evaluating
@@ -43,11 +43,11 @@ def hold_out(
     return train, held_out
 
 
-class StylisedImages:
+class StylizedImages:
     """Held-out source images, each in the style of one target image, drawn once by `seed`.
 
     Args:
-        held_out: labelled.
+        held_out: labeled.
         target: only its images are read.
         betas: one version of each image for each; see `seg_adapt.data.fda.swap_amplitude`.
         resize: (height, width) that the network sees; None keeps each image's own.
@@ -88,30 +88,30 @@ class StylisedImages:
         size = self.resize or tuple(image.shape[-2:])
         image = resize_image(image, size, self.interpolation)
         style = resize_image(read_image(self.styles[index]), size, self.interpolation)
-        return torch.stack([stylise(image, style, beta) for beta in self.betas]), labels
+        return torch.stack([stylize(image, style, beta) for beta in self.betas]), labels
 
 
 def selection_score(
     method: Method,
-    images: StylisedImages,
+    images: StylizedImages,
     *,
     device: torch.device,
     windows: Windows | None = None,
     workers: int = 0,
 ) -> float:
-    """Mean over the βs of the mean IoU (0 to 1) on the stylised images; processes share them.
+    """Mean over the βs of the mean IoU (0 to 1) on the stylized images; processes share them.
 
     Args:
         windows: of the network's input; None predicts it whole.
-        workers: processes that read and stylise.
+        workers: processes that read and stylize.
     """
     matrices = [ConfusionMatrix(images.num_classes) for _ in images.betas]
     indices = range(distributed.rank(), len(images), distributed.world_size())
     with evaluating(method):
-        for stylised, labels in prefetch(images.load, indices, workers):
+        for stylized, labels in prefetch(images.load, indices, workers):
             predictions = predict_train_ids(
                 method,
-                stylised.to(device),
+                stylized.to(device),
                 resize=None,
                 size=tuple(labels.shape),
                 windows=windows,
@@ -125,7 +125,7 @@ def selection_score(
     if np.isnan(score):
         raise UserError(
             f"none of the {len(images)} images held out of '{images.held_out.name}' has a "
-            "labelled pixel: raise SELECTION.HELD_OUT"
+            "labeled pixel: raise SELECTION.HELD_OUT"
         )
     return score
 
@@ -141,7 +141,7 @@ class Selection:
     def __init__(
         self,
         path: Path,
-        images: StylisedImages,
+        images: StylizedImages,
         *,
         device: torch.device,
         windows: Windows | None = None,

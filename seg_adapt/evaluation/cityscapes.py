@@ -81,7 +81,7 @@ def check_predictions(
         if len(matches) > 1:
             raise UserError(
                 f"several predictions for {frame}: {matches[0]} and {matches[1]}; keep one, and "
-                "colour pictures in another folder"
+                "color pictures in another folder"
             )
         values = _values(matches[0], truth)
         stray = np.flatnonzero(values & ~allowed)

@@ -19,7 +19,7 @@ class Windows:
 
     Args:
         size: (height, width) in pixels; that of the training crops.
-        stride: distance between neighbours as a share of their size.
+        stride: distance between neighbors as a share of their size.
     """
 
     size: tuple[int, int]

@@ -37,7 +37,7 @@ def kl_pixels(probabilities: Tensor, epsilon: float = 1e-10) -> Pixels:
 class Cycles(NamedTuple):
     """Source pixel → most similar target pixel → its most similar source pixel."""
 
-    starts: Tensor  # (S,) flat source indices: the labelled pixels
+    starts: Tensor  # (S,) flat source indices: the labeled pixels
     middles: Tensor  # (S,) flat target indices j*, Eq. 2
     ends: Tensor  # (S,) flat source indices i*, Eq. 3
     closed: Tensor  # (S,) bool, the start's class is the end's: the set I of Eq. 4
@@ -47,9 +47,9 @@ class Cycles(NamedTuple):
 def find_cycles(
     source: Pixels, target: Pixels, labels: Tensor, *, epsilon: float = 1e-10, block: int = 512
 ) -> Cycles:
-    """The cycles that start at every labelled pixel of one source image; Eqs. 2 to 6.
+    """The cycles that start at every labeled pixel of one source image; Eqs. 2 to 6.
 
-    Unlabelled source pixels start none and close none, but can be found.
+    Unlabeled source pixels start none and close none, but can be found.
 
     Args:
         labels: (N,) train ids of the source pixels, 255 = ignore.

@@ -7,7 +7,7 @@ With q_i = softmax(f_i) at N pixels, the prediction is projected on what the bou
     min over P, ξ ≥ 0 of  (1/N) Σ_i KL(p_i ‖ q_i) + β Σ_c ξ_c
     where  lower_c − ξ_c ≤ mean_i p_ic ≤ upper_c,  and p_ic = 0 for absent classes c.
 
-The dual maximises D(μ) = μ_low·lower − μ_up·upper − (1/N) Σ_i log Σ_c q_ic exp(ν_c) over
+The dual maximizes D(μ) = μ_low·lower − μ_up·upper − (1/N) Σ_i log Σ_c q_ic exp(ν_c) over
 0 ≤ μ_low ≤ β and μ_up ≥ 0, and P is one logit offset per class: p_ic ∝ q_ic exp(ν_c) with
 ν = μ_low − μ_up.
 """
@@ -140,7 +140,7 @@ def project(
     among_present = logits.masked_fill(~present[:, :, None], -torch.inf)
     # With lower > upper both multipliers grow until μ_low = β, and P is that of lower = upper.
     problem = _Problem(among_present.softmax(dim=1), lower.minimum(upper), upper, beta)
-    offsets, shares, mean_log, residual, iterations = _maximise(problem, tolerance, max_iterations)
+    offsets, shares, mean_log, residual, iterations = _maximize(problem, tolerance, max_iterations)
     partition, _ = problem.log_partition(offsets)
     probabilities = problem.probabilities(offsets, partition)
 
@@ -165,7 +165,7 @@ def project(
     )
 
 
-def _maximise(
+def _maximize(
     problem: _Problem, tolerance: float, max_iterations: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """ν, mean P, mean log Z, residual and iterations per image."""

@@ -17,14 +17,14 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor, ignore: int = 255) -> 
     Returns:
         0-dim loss; 0 with a graph where every pixel is ignored.
     """
-    labelled = labels != ignore
-    labels = labels[labelled]
+    labeled = labels != ignore
+    labels = labels[labeled]
     present = labels.unique().tolist()
     if not present:
         return probabilities.sum() * 0.0
     total = 0.0
     for label in present:
-        confidence = probabilities[:, label][labelled]
+        confidence = probabilities[:, label][labeled]
         foreground = labels == label
         errors = torch.where(foreground, 1 - confidence, confidence)
         total = total + (errors * _jaccard_steps(errors.detach(), foreground)).sum()
@@ -42,7 +42,7 @@ def _jaccard_steps(errors: Tensor, foreground: Tensor) -> Tensor:
     order = errors.argsort(descending=True)
     hits = foreground[order].cumsum(0)
     wrong = torch.arange(1, len(order) + 1, device=errors.device)
-    # Counts are whole numbers and neighbouring losses nearly equal: float32 would round both away.
+    # Counts are whole numbers and neighboring losses nearly equal: float32 would round both away.
     loss = 1 - (hits[-1] - hits).double() / (hits[-1] + wrong - hits)
     steps = torch.diff(loss, prepend=loss.new_zeros(1))
     return torch.empty_like(errors).scatter_(0, order, steps.to(errors.dtype))

@@ -48,7 +48,7 @@ def aggregate_features(
     features: Tensor, *, alpha: float = 0.5, epsilon: float = 1e-10, block: int = 512
 ) -> Tensor:
     """Eqs. 7 and 8: each pixel mixed with all pixels of its image, itself included, by cosine
-    similarity with contrast normalisation.
+    similarity with contrast normalization.
 
     Args:
         features: (N, C), the pixels of one image.
@@ -61,7 +61,7 @@ def aggregate_features(
 def aggregate_probabilities(
     probabilities: Tensor, *, alpha: float = 0.5, epsilon: float = 1e-10
 ) -> Tensor:
-    """Eqs. 7 and 8 by −KL(P_j ‖ P_j'), without contrast normalisation as in the released code.
+    """Eqs. 7 and 8 by −KL(P_j ‖ P_j'), without contrast normalization as in the released code.
 
     −KL is Σ_c P_j(c) log P_j'(c) but for a constant of j, which the softmax drops: this is dot
     product attention with P as queries and values and log P as keys.
@@ -90,10 +90,10 @@ def _unit_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     return torch.mul(features, inverse_norm, out=features.new_empty(features.shape)), inverse_norm
 
 
-def _inverse_sigma(centred: Tensor, epsilon: float) -> Tensor:
+def _inverse_sigma(centered: Tensor, epsilon: float) -> Tensor:
     """Eq. 6 of rows (R, M) with mean 0; a row without contrast is not blown up."""
-    sigma = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    sigma = sigma / max(centred.shape[1] - 1, 1) ** 0.5 + epsilon
+    sigma = torch.linalg.vector_norm(centered, dim=1, keepdim=True)
+    sigma = sigma / max(centered.shape[1] - 1, 1) ** 0.5 + epsilon
     return sigma.clamp(min=MINIMUM_SIGMA).reciprocal()
 
 
@@ -131,13 +131,13 @@ class _BestMatch(torch.autograd.Function):
     @staticmethod
     @_full_precision
     def forward(ctx, queries, keys, rows, epsilon, block):
-        count, centre = len(rows), keys.mean(0)
+        count, center = len(rows), keys.mean(0)
         index = rows.new_empty(count)
         log_p, inverse_sigma, shift = (queries.new_empty(count, 1) for _ in range(3))
         buffer = queries.new_empty(min(block, count), len(keys))
         for part in blocks(count, block):
             query = queries[rows[part]]
-            mean = (query @ centre)[:, None]
+            mean = (query @ center)[:, None]
             similarity = torch.mm(query, keys.t(), out=buffer[: len(query)]).sub_(mean)
             inverse_sigma[part] = _inverse_sigma(similarity, epsilon)
             best, best_index = similarity.mul_(inverse_sigma[part]).max(1, keepdim=True)
@@ -179,12 +179,12 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, features, alpha, epsilon, block):
         count = len(features)
         unit, inverse_norm = _unit_rows(features)
-        norm, centre = torch.linalg.vector_norm(features, dim=1), unit.mean(0)
+        norm, center = torch.linalg.vector_norm(features, dim=1), unit.mean(0)
         mixed = torch.empty_like(unit)
         inverse_sigma, shift = (features.new_empty(count, 1) for _ in range(2))
         buffer = features.new_empty(min(block, count), count)
         for rows in blocks(count, block):
-            mean = (unit[rows] @ centre)[:, None]
+            mean = (unit[rows] @ center)[:, None]
             weights = torch.mm(unit[rows], unit.t(), out=buffer[: len(mean)]).sub_(mean)
             inverse_sigma[rows] = _inverse_sigma(weights, epsilon)
             best, best_index = weights.mul_(inverse_sigma[rows]).max(1, keepdim=True)

@@ -149,7 +149,7 @@ class Method(nn.Module):
         return losses
 
     def segmentation_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over labelled pixels; 0 where every pixel is ignored.
+        """Mean cross-entropy over labeled pixels; 0 where every pixel is ignored.
 
         Args:
             logits: (N, C, h, w) at the network's output stride.
@@ -181,5 +181,5 @@ def parameter_group(*modules: nn.Module, lr_mult: float = 1.0) -> dict:
 
 
 def labels_at(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (N, H, W) at the nearest pixel of each cell's centre: (N, *size)."""
+    """Labels (N, H, W) at the nearest pixel of each cell's center: (N, *size)."""
     return F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()

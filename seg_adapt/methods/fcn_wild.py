@@ -181,7 +181,7 @@ def source_statistics(
     labels: Iterable[np.ndarray], num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """α, δ and γ of §3.2 (num_classes,): 10th percentile, mean and 90th percentile of each class's
-    share of the labelled pixels, over the images that contain it; 0 for a class in none.
+    share of the labeled pixels, over the images that contain it; 0 for a class in none.
 
     A few images that a class fills can lift its mean above the percentile: δ is at most γ.
 

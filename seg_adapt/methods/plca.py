@@ -181,7 +181,7 @@ def adaptive_label_smoothing(logits: Tensor, gamma: float = 10.0) -> Tensor:
     value may fall while l moves away from γ and says nothing in a log.
 
     Args:
-        logits: (N, C, h, w); every position counts, labelled or not.
+        logits: (N, C, h, w); every position counts, labeled or not.
         gamma: the l that predictions are drawn to.
     """
     return (uniform_cross_entropy(logits) - gamma).square().mean() / (2 * gamma)

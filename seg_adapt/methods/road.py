@@ -77,7 +77,7 @@ class Road(Method):
             return
         if not self.pretrained:
             raise UserError(
-                "ROAD distils from a network pre-trained on real images, but MODEL.WEIGHTS "
+                "ROAD distills from a network pre-trained on real images, but MODEL.WEIGHTS "
                 "is empty: name a weight file, or set ROAD.DISTILLATION none"
             )
         self.teacher = self.segmentor.frozen_copy(self.feature_stage)

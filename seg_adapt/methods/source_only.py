@@ -6,7 +6,7 @@ from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 
 @METHODS.register("source_only")
 class SourceOnly(Method):
-    """Trains the segmentor on the labelled source alone."""
+    """Trains the segmentor on the labeled source alone."""
 
     needs_target = False
 

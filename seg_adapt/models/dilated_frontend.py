@@ -60,7 +60,7 @@ def frontend_stages(
 ) -> tuple[dict[str, nn.Module], dict[str, int]]:
     """Stages conv1 … conv5, fc6, fc7 and head, and the channels each returns.
 
-    Output cell i is centred on input pixel 8(i + ½) − ½; there are ⌊H/8⌋ × ⌊W/8⌋ of them.
+    Output cell i is centered on input pixel 8(i + ½) − ½; there are ⌊H/8⌋ × ⌊W/8⌋ of them.
 
     Args:
         width: multiplies every channel count but the number of classes.

@@ -104,10 +104,10 @@ def _deeplab_vgg(
 _LAYOUTS = (
     _Layout("ours", ("stages.",), [(r"((?:stages|preprocessing)\..+)", r"\1")]),
     _Layout(
-        "AdaptSegNet's initialisation",
+        "AdaptSegNet's initialization",
         ("Scale.conv1.",),
         [
-            (r"Scale\.layer5\..+", "classifier of the initialisation's own classes", True),
+            (r"Scale\.layer5\..+", "classifier of the initialization's own classes", True),
             *((rf"Scale\.{pattern}", *rest) for pattern, *rest in _RESNET),
         ],
         _CAFFE_RESNET,
@@ -170,7 +170,7 @@ _LAYOUTS = (
 
 
 def translate(state: Mapping[str, Tensor]) -> Published:
-    """Recognises the layout by its names and renames; raises UserError for an unknown one."""
+    """Recognizes the layout by its names and renames; raises UserError for an unknown one."""
     state, ignored = _without_prefixes(state)
     for layout in _LAYOUTS:
         if all(any(name.startswith(mark) for name in state) for mark in layout.marks):

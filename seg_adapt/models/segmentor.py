@@ -35,7 +35,7 @@ class Parts:
         channels: output channels per stage.
         feature_stage: the deepest stage that ImageNet weights fill.
         head_stages: stages of new layers; the others are the backbone.
-        aligned: output cell i is centred on input pixel `output_stride * i`; otherwise on
+        aligned: output cell i is centered on input pixel `output_stride * i`; otherwise on
             `output_stride * (i + 1/2) - 1/2`.
         output_stride: input pixels per output cell.
         auxiliary_from: the cut whose feature the stage `auxiliary`, a second head that only
@@ -208,7 +208,7 @@ class Segmentor(nn.Module):
         )
 
     def input_positions(self, count: int) -> Tensor:
-        """The input pixel on which each of `count` output cells along an axis is centred."""
+        """The input pixel on which each of `count` output cells along an axis is centered."""
         index = torch.arange(count, dtype=torch.float32)
         if self.aligned:
             return self.output_stride * index

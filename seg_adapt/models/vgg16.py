@@ -22,7 +22,7 @@ def vgg16_stages(
 
     Args:
         aligned: 3×3 pools with padding 1 and strides 2, 2, 2, 1 (DeepLab-v2: output cell i is
-            centred on input pixel 8i). Otherwise 2×2 pools, and none before conv5 (AdaptSegNet).
+            centered on input pixel 8i). Otherwise 2×2 pools, and none before conv5 (AdaptSegNet).
         width: multiplies every channel count.
         dilated: output stride 8 and conv5 dilated by 2; otherwise 16, with the same parameters.
     """
@@ -56,7 +56,7 @@ def pool5() -> nn.MaxPool2d:
 
 
 def fc6_fc7_dilated(in_channels: int, channels: int = 1024) -> nn.Sequential:
-    """AdaptSegNet's fc6 and fc7: 3×3, dilation 4, PyTorch's default initialisation, no dropout."""
+    """AdaptSegNet's fc6 and fc7: 3×3, dilation 4, PyTorch's default initialization, no dropout."""
     return nn.Sequential(
         OrderedDict(
             fc6=nn.Conv2d(in_channels, channels, 3, padding=4, dilation=4),

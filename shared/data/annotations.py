@@ -62,7 +62,7 @@ class DetectionFiles:
 
     name: str
     records: Sequence[Frame]
-    labelled: bool
+    labeled: bool
     read: Callable[[Path], AnnotationFile]
     names: Mapping[str, Sequence[str]]
     default: tuple[str, ...] | None
@@ -119,7 +119,7 @@ def read_records(files: DetectionFiles, classes: Sequence[str]) -> tuple[Detecti
             rows = pool.map(lambda frame: _row(files, frame), jobs.values())
             return dict(zip(jobs, rows, strict=True))
 
-    kind = "rows" if files.labelled else "sizes"
+    kind = "rows" if files.labeled else "sizes"
     rows = cached(f"{files.key}-{kind}-{VERSION}", files.watched, build)
     dropped = [key for key, (*_, count) in rows.items() if count]
     if dropped:
@@ -144,7 +144,7 @@ def _key(frame: Frame) -> str:
 
 
 def _row(files: DetectionFiles, frame: Frame) -> Sequence:
-    content = files.read(frame.label) if files.labelled else AnnotationFile(())
+    content = files.read(frame.label) if files.labeled else AnnotationFile(())
     height, width = content.size or image_size(frame.image)
     kept, _ = clip(content.objects, height, width)
     values = [
@@ -171,6 +171,6 @@ def _record(
         frame.image,
         height,
         width,
-        annotations if files.labelled else None,
+        annotations if files.labeled else None,
         frame.label if files.instances else None,
     )

@@ -74,7 +74,7 @@ _DETECTION = {
     "voc0712_trainval": Entry(16_551, partial(voc_files, lists=_VOC2007 | _VOC2012), True),
     "clipart_train": Entry(500, partial(voc_files, lists={"clipart": ["train"]}), True),
     "clipart_test": Entry(500, partial(voc_files, lists={"clipart": ["test"]}), True),
-    # Papers adapt to all of Clipart, unlabelled, and test on it.
+    # Papers adapt to all of Clipart, unlabeled, and test on it.
     "clipart_traintest": Entry(1_000, partial(voc_files, lists={"clipart": ["train", "test"]})),
     "watercolor_train": Entry(1_000, partial(_WATERCOLOR, lists={"watercolor": ["train"]})),
     "watercolor_test": Entry(1_000, partial(_WATERCOLOR, lists={"watercolor": ["test"]})),
@@ -107,22 +107,22 @@ def segmentation_dataset(name: str, root: Path) -> SegmentationDataset:
     return SEGMENTATION.get(name).layout(locate(name, root))
 
 
-def detection_files(name: str, root: Path, labelled: bool) -> DetectionFiles:
+def detection_files(name: str, root: Path, labeled: bool) -> DetectionFiles:
     """The files of data set `name` below `root` with their faults; none is opened."""
-    return DETECTION.get(name).layout(locate(name, root), labelled)
+    return DETECTION.get(name).layout(locate(name, root), labeled)
 
 
 def load_segmentation(
-    name: str, root: str | Path | None = None, labelled: bool = False
+    name: str, root: str | Path | None = None, labeled: bool = False
 ) -> SegmentationDataset:
     """The data set `name` below `root` (default: `data_root()`).
 
     Args:
-        labelled: refuse a data set without labels, which is good for nothing but a target.
+        labeled: refuse a data set without labels, which is good for nothing but a target.
     """
     dataset = segmentation_dataset(name, data_root() if root is None else Path(root))
     _settle(name, dataset.faults)
-    if labelled and dataset.records[0].label is None:
+    if labeled and dataset.records[0].label is None:
         raise MissingFileError(
             f"data set '{name}': labels are needed, but there is no folder {dataset.label_folder}"
         )
@@ -133,18 +133,18 @@ def load_detection(
     name: str,
     root: str | Path | None = None,
     *,
-    labelled: bool = False,
+    labeled: bool = False,
     classes: Sequence[str] | None = None,
 ) -> DetectionDataset:
     """The data set `name` below `root` (default: `data_root()`).
 
     Args:
-        labelled: read the annotations, and refuse a data set without. Otherwise no annotation file
+        labeled: read the annotations, and refuse a data set without. Otherwise no annotation file
             is opened, as for a target: a record's annotations are None.
         classes: keep the boxes of these classes only; VOC with `WATERCOLOR_CLASSES`, say. Default:
             the data set's own classes, of Sim10k and KITTI the cars.
     """
-    files = detection_files(name, data_root() if root is None else Path(root), labelled)
+    files = detection_files(name, data_root() if root is None else Path(root), labeled)
     if classes is not None:
         check_classes(name, classes, files.classes)
     chosen = tuple(classes or files.default or files.classes)

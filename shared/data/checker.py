@@ -109,7 +109,7 @@ def check(name: str, root: Path, options: Options) -> Report:
     faults += summarize_sizes(reports)
     if isinstance(files, SegmentationDataset):
         faults += summarize_ids(reports, files.id_table)
-    elif files.labelled:
+    elif files.labeled:
         faults += summarize_names(reports, files.names, files.default or files.classes)
     return Report(name, tuple(faults), len(jobs), files)
 
@@ -119,10 +119,10 @@ def _files(name: str, root: Path) -> SegmentationDataset | DetectionFiles:
     if name in SEGMENTATION:
         return segmentation_dataset(name, root)
     try:
-        return detection_files(name, root, labelled=True)
+        return detection_files(name, root, labeled=True)
     except MissingFileError as error:
         try:
-            return detection_files(name, root, labelled=False)
+            return detection_files(name, root, labeled=False)
         except MissingFileError:
             raise error from None
 

@@ -102,7 +102,7 @@ def read_outlines(path: Path) -> AnnotationFile:
 
 def cityscapes_files(
     location: Location,
-    labelled: bool,
+    labeled: bool,
     *,
     split: str,
     beta: str | None = None,
@@ -125,7 +125,7 @@ def cityscapes_files(
         betas = FOG_BETAS if beta == "all" else (beta,)
         images, faults = _foggy_images(location, folder, betas)
     key, watched, labels, truths, official = f"cityscapes-{split}-{beta}", [folder], None, {}, None
-    if labelled:
+    if labeled:
         watched = [location.folder(f"cityscapes/gtFine/{split}")]
         key = f"{'polygons' if polygons else 'instances'}-{split}"
         ending = ("_gtFine_polygons", ".json") if polygons else ("_gtFine_instanceIds", ".png")
@@ -138,7 +138,7 @@ def cityscapes_files(
     return DetectionFiles(
         name=location.name,
         records=frames,
-        labelled=labelled,
+        labeled=labeled,
         read=read_outlines if polygons else read_instances,
         names={name: (name,) for name in CITYSCAPES_THINGS},
         default=None,

@@ -25,7 +25,7 @@ _TYPES = {
 
 
 def coco_detection(path: str | Path, images: str | Path) -> DetectionDataset:
-    """A labelled detection data set from a COCO JSON; its polygons and masks are not read.
+    """A labeled detection data set from a COCO JSON; its polygons and masks are not read.
 
     Images without annotations belong to it. Classes are ordered by category id.
 

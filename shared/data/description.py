@@ -32,7 +32,7 @@ class Description:
 class SegmentationDescription(Description):
     """
     Attributes:
-        labels: folder of the label PNGs; None for an unlabelled data set.
+        labels: folder of the label PNGs; None for an unlabeled data set.
         image_suffix: how an image's name must end; None: any image.
         label_suffix: what replaces that ending in the label's name.
         ids: raw id → class name, or the name of an id table; None where there are no labels.
@@ -53,7 +53,7 @@ class SegmentationDescription(Description):
 class DetectionDescription(Description):
     """
     Attributes:
-        coco: JSON of the boxes; None for an unlabelled data set.
+        coco: JSON of the boxes; None for an unlabeled data set.
     """
 
     coco: Path | None = None

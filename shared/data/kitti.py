@@ -22,7 +22,7 @@ KITTI_CLASSES = {
     "Person_sitting": "person",
     "Cyclist": "rider",
 }
-# A region where nobody labelled anything: it tells nothing about any class.
+# A region where nobody labeled anything: it tells nothing about any class.
 DONT_CARE = "DontCare"
 FIELDS = 15
 _NAMES = {kind: (name,) for kind, name in KITTI_CLASSES.items()}
@@ -53,18 +53,18 @@ def read_kitti_label(path: Path) -> AnnotationFile:
     return AnnotationFile(tuple(objects))
 
 
-def kitti_files(location: Location, labelled: bool) -> DetectionFiles:
-    """All labelled frames of KITTI; a DontCare region is a crowd of every chosen class."""
+def kitti_files(location: Location, labeled: bool) -> DetectionFiles:
+    """All labeled frames of KITTI; a DontCare region is a crowd of every chosen class."""
     folder = location.folder("kitti/training/image_2")
     images, labels, watched = files_in(folder, IMAGE_SUFFIXES), None, [folder]
-    if labelled:
+    if labeled:
         watched.append(location.folder("kitti/training/label_2"))
         labels = files_in(watched[-1], (".txt",))
     frames, faults = match(location, images, labels, folder)
     return DetectionFiles(
         name=location.name,
         records=frames,
-        labelled=labelled,
+        labeled=labeled,
         read=read_kitti_label,
         names=_NAMES,
         default=("car",),

@@ -47,7 +47,7 @@ def resolve_segmentation(
     root: Path,
     *,
     space: LabelSpace | None = None,
-    labelled: bool = False,
+    labeled: bool = False,
 ) -> SegmentationDataset:
     """The data set that a registered name, a folder of images or a description file stands for.
 
@@ -56,16 +56,16 @@ def resolve_segmentation(
             current folder.
         space: the label space that the labels will be mapped to; a description whose `ids` name a
             class that it lacks is refused.
-        labelled: refuse a data set without labels, and leave out images without a label.
+        labeled: refuse a data set without labels, and leave out images without a label.
     """
-    path = None if name in SEGMENTATION else _own_path(name, labelled)
+    path = None if name in SEGMENTATION else _own_path(name, labeled)
     if path is None:
-        return load_segmentation(name, root, labelled=labelled)
+        return load_segmentation(name, root, labeled=labeled)
     description = read_description(path, SegmentationDescription)
     images, labels, ids = description.images, description.labels, description.ids
     if images is None:
         raise UserError(f"{path} has no 'images': add the folder of the images")
-    if labelled and labels is None:
+    if labeled and labels is None:
         raise UserError(
             f"{path} has no 'labels', and a source or test needs them; add the folder of the "
             "label PNGs and 'ids'"
@@ -74,7 +74,7 @@ def resolve_segmentation(
         check_ids(path, ids, space.classes, f"label space '{space.name}'")
     records = _frames(description)
     if labels is not None:
-        records = _pairs(description, records, labelled)
+        records = _pairs(description, records, labeled)
     return SegmentationDataset(
         description.name, records, ids or {}, description.encoding, labels or images
     )
@@ -84,25 +84,25 @@ def resolve_detection(
     name: str,
     root: Path,
     *,
-    labelled: bool = False,
+    labeled: bool = False,
     classes: Sequence[str] | None = None,
 ) -> DetectionDataset:
     """The data set that a registered name, a folder of images or a description file stands for.
 
     Args:
         name: as for segmentation.
-        labelled: read the annotations, and refuse a data set without. Otherwise no annotation file
+        labeled: read the annotations, and refuse a data set without. Otherwise no annotation file
             is opened.
         classes: keep the boxes of these classes only.
     """
-    path = None if name in DETECTION else _own_path(name, labelled)
+    path = None if name in DETECTION else _own_path(name, labeled)
     if path is None:
-        return load_detection(name, root, labelled=labelled, classes=classes)
+        return load_detection(name, root, labeled=labeled, classes=classes)
     description = read_description(path, DetectionDescription)
-    for key in ("images", "coco") if labelled else ("images",):
+    for key in ("images", "coco") if labeled else ("images",):
         if getattr(description, key) is None:
             raise UserError(f"{path} has no '{key}'; see {DOCUMENTATION}")
-    if not labelled:
+    if not labeled:
         frames = _frames(SegmentationDescription(path, description.name, description.images))
         records = tuple(
             DetectionRecord(f.name, f.image, *image_size(f.image), None) for f in frames
@@ -153,11 +153,11 @@ def distinct_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colors)
 
 
-def _own_path(name: str, labelled: bool) -> Path | None:
+def _own_path(name: str, labeled: bool) -> Path | None:
     """The folder or description that `name` leads to; None where it is no path."""
     path = Path(name).expanduser()
     if path.is_dir():
-        if labelled:
+        if labeled:
             raise UserError(
                 f"{path} is a folder of images, and a source or test needs labels; describe both "
                 f"in a .yaml file, see {DOCUMENTATION}"
@@ -231,7 +231,7 @@ def _image_files(description: SegmentationDescription, label_files: set[str]) ->
 
 
 def _pairs(
-    description: SegmentationDescription, records: tuple[SegmentationRecord, ...], labelled: bool
+    description: SegmentationDescription, records: tuple[SegmentationRecord, ...], labeled: bool
 ) -> tuple[SegmentationRecord, ...]:
     pairs = tuple(record for record in records if record.label is not None)
     if not pairs:
@@ -240,11 +240,11 @@ def _pairs(
             f"{description.path}: none of the {len(records)} images has a label; the label of "
             f"{records[0].image} would be {expected} (see 'label_suffix' and 'image_suffix')"
         )
-    if labelled and len(pairs) < len(records):
+    if labeled and len(pairs) < len(records):
         logger.warning(
             "%s: %d images without a label left out, %d pairs remain",
             description.path,
             len(records) - len(pairs),
             len(pairs),
         )
-    return pairs if labelled else records
+    return pairs if labeled else records

@@ -68,7 +68,7 @@ def _object(entry: ElementTree.Element, where: str) -> Annotation:
 
 def voc_files(
     location: Location,
-    labelled: bool,
+    labeled: bool,
     *,
     lists: Mapping[str, Sequence[str]],
     classes: Sequence[str] = VOC_CLASSES,
@@ -97,7 +97,7 @@ def voc_files(
             if stem not in files
         ]
         files, xmls = {stem: files[stem] for stem in listed if stem in files}, None
-        if labelled:
+        if labeled:
             annotations = folder.with_name("Annotations").relative_to(location.root)
             watched.append(location.folder(annotations.as_posix()))
             xmls = files_in(watched[-1], (".xml",))
@@ -108,7 +108,7 @@ def voc_files(
     return DetectionFiles(
         name=location.name,
         records=tuple(sorted(frames, key=lambda frame: frame.name)),
-        labelled=labelled,
+        labeled=labeled,
         read=read_voc_xml,
         names={name: (name,) for name in classes},
         default=default,

@@ -30,7 +30,7 @@ class Run(ABC):
         compared: folders of other runs whose predictions the panels show.
 
     Attributes:
-        test: the labelled data set that is scored; None: nothing is.
+        test: the labeled data set that is scored; None: nothing is.
         device: where the model is.
         scored: which checkpoint the scores are of.
         defaults: of the keys; those that have them are left out of config.yaml. None: none are.
@@ -143,7 +143,7 @@ class Run(ABC):
             describe: the folder is that of this scoring, not of a training.
         """
         if self.test is None:
-            raise UserError("DATASETS.TEST is empty: name a labelled data set to score")
+            raise UserError("DATASETS.TEST is empty: name a labeled data set to score")
         if describe and distributed.is_main():
             (self.folder / METRICS_FILE).unlink(missing_ok=True)
         with self._logging(self.iteration):

@@ -13,7 +13,7 @@ from shared.errors import UserError
 from shared.sap.options import SapOptions
 from shared.sap.pooling import average_vectors, maximum_vectors, pooled_size
 
-GROUP = 16  # channels that GroupNorm normalises together: one channel of one cell would vanish
+GROUP = 16  # channels that GroupNorm normalizes together: one channel of one cell would vanish
 
 
 class SapOutputs(NamedTuple):
@@ -131,7 +131,7 @@ class SpatialAttentionPyramid(nn.Module):
 
 
 def _embedding(in_channels: int, options: SapOptions) -> nn.Sequential:
-    """f̃: three convolutions Ĉ → Ĉ → C → C, each normalised."""
+    """f̃: three convolutions Ĉ → Ĉ → C → C, each normalized."""
     channels, kernel = options.embed_channels, options.embed_kernel
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise((in_channels, in_channels, channels, channels)):

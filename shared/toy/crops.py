@@ -1,4 +1,4 @@
-"""Labelled object crops in many styles: pre-training data for small backbones.
+"""Labeled object crops in many styles: pre-training data for small backbones.
 
 The photographic target ("real", "foggy") and "dusk", which shares its textures, are never drawn:
 their scenes would be target labels.
@@ -123,7 +123,7 @@ def _thing_boxes(frame: ToyFrame) -> dict[int, list[tuple[int, int, int, int]]]:
         points = np.concatenate(parts)
         left, top = np.maximum(points.min(axis=0), 0).tolist()
         right, bottom = np.minimum(points.max(axis=0) + 1, (_WIDTH, _HEIGHT)).tolist()
-        # A thing that is mostly hidden would be labelled as what hides it.
+        # A thing that is mostly hidden would be labeled as what hides it.
         least = max(_THING_PIXELS - 1, 0.25 * (right - left) * (bottom - top))
         if visible[instance] > least:
             label = int(_TRAIN_IDS[instance // 1000])

@@ -130,7 +130,7 @@ def sample(name, size, boxes, classes, seed, file_size=None):
     )
 
 
-def unlabelled(sample):
+def unlabeled(sample):
     return Sample(sample.image, sample.name, sample.height, sample.width)
 
 

@@ -103,7 +103,7 @@ def draw_cityscapes(root, seed, frames=6, size=(96, 160), classes=THINGS):
         cv2.imwrite(str(truth), ids)
         image = root / f"cityscapes/leftImg8bit/val/{city}/{name}_leftImg8bit.png"
         write_png(image, np.zeros((*size, 3), np.uint8))
-    return load_detection("cityscapes_det_val", root, labelled=True)
+    return load_detection("cityscapes_det_val", root, labeled=True)
 
 
 def box_of(mask):

@@ -124,7 +124,7 @@ def two_cars(root, *values):
     for column, value in zip((5, 45), values, strict=True):
         ids[5:35, column : column + 30] = value
     cv2.imwrite(str(frame.instances), ids)
-    return load_detection("cityscapes_det_val", root, labelled=True)
+    return load_detection("cityscapes_det_val", root, labeled=True)
 
 
 def mask_at(column):
@@ -155,7 +155,7 @@ def test_nothing_but_ignored_predictions_is_zero_where_the_script_stops(
 def test_class_indices_are_the_data_set_s(tmp_path):
     two_cars(tmp_path / "data", 26001, 24001)
     data = load_detection(
-        "cityscapes_det_val", tmp_path / "data", labelled=True, classes=["car", "person"]
+        "cityscapes_det_val", tmp_path / "data", labeled=True, classes=["car", "person"]
     )
     found = {
         data.records[0].name: masked((0, 0.9, mask_at(5)), (1, 0.8, mask_at(45)), size=(40, 80))
@@ -180,7 +180,7 @@ def test_fog_is_scored_on_the_clear_frames_truth(tmp_path, cityscapes_scripts):
             city = root / "cityscapes/leftImg8bit_foggy/val" / image.parent.name
             city.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, city / f"{image.stem}_foggy_beta_{beta}.png")
-    foggy = load_detection("foggy_cityscapes_val", root, labelled=True)
+    foggy = load_detection("foggy_cityscapes_val", root, labeled=True)
     pairs = zip(foggy.records, drawn.records, strict=True)
     found = {fog.name: clear[frame.name] for fog, frame in pairs}
     scores = [
@@ -194,7 +194,7 @@ def test_fog_is_scored_on_the_clear_frames_truth(tmp_path, cityscapes_scripts):
     for image in (root / "cityscapes/leftImg8bit/val").rglob("*.png"):
         city = root / "cityscapes/leftImg8bit_foggy/val" / image.parent.name
         shutil.copy(image, city / f"{image.stem}_foggy_beta_0.005.png")
-    every = load_detection("foggy_cityscapes_val_beta_all", root, labelled=True)
+    every = load_detection("foggy_cityscapes_val_beta_all", root, labeled=True)
     with pytest.raises(UserError, match=r"more than once.*name a data set of one β"):
         CityscapesEvaluation(every, tmp_path / "all")
 

@@ -200,6 +200,6 @@ def test_wrong_input_is_one_line(drawn, tmp_path):
     with pytest.raises(UserError, match="no file"):
         COCOEvaluation(drawn, masks=True).update(frame.name, nothing)
     (tmp_path / "kept").rename(frame.instances)
-    unlabelled = load_detection("cityscapes_det_val", frame.image.parents[4])
+    unlabeled = load_detection("cityscapes_det_val", frame.image.parents[4])
     with pytest.raises(UserError, match="without annotations"):
-        COCOEvaluation(unlabelled)
+        COCOEvaluation(unlabeled)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import ADVERSARY, C4, ONE, TWO, VGG16, build, config, recording, unlabelled
+from networks import ADVERSARY, C4, ONE, TWO, VGG16, build, config, recording, unlabeled
 from torch import nn
 
 pytest.importorskip("detectron2", reason="needs Detectron2")
@@ -41,7 +41,7 @@ def losses_of(model, pair):
 
 def test_a_pair_gives_the_losses_of_its_parts_and_records_the_accuracy():
     model = build("detectron2", VGG16 | ADVERSARY)
-    target = [unlabelled(TWO)]
+    target = [unlabeled(TWO)]
     losses, recorded = losses_of(model, (model.inputs([ONE]), model.inputs(target)))
     torch.manual_seed(0)
     with recording("detectron2"):
@@ -201,7 +201,7 @@ def test_detectron2_knows_every_data_set_by_name(toy_root, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(toy_root))
     assert set(DETECTION) <= set(DatasetCatalog.list())
     name = "toy_cityscapes_det_train"
-    expected = load_detection(name, toy_root, labelled=True)
+    expected = load_detection(name, toy_root, labeled=True)
     found = DatasetCatalog.get(name)
     assert MetadataCatalog.get(name).thing_classes == list(expected.classes)
     assert [entry["image_id"] for entry in found] == [record.name for record in expected.records]

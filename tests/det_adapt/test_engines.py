@@ -17,7 +17,7 @@ from networks import (
     build,
     recording,
     sample,
-    unlabelled,
+    unlabeled,
 )
 
 from det_adapt.engines import build_trainer, engine_config
@@ -51,7 +51,7 @@ def losses_of(engine, detector, sources, targets):
 
 
 def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, detector):
-    losses = losses_of(engine, detector, [ONE, TWO], [unlabelled(TWO), unlabelled(EMPTY)])
+    losses = losses_of(engine, detector, [ONE, TWO], [unlabeled(TWO), unlabeled(EMPTY)])
     task = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
     assert set(losses) == task | {"loss_sap", "loss_sap_lower"}
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
@@ -86,7 +86,7 @@ def equal_maps(ours, theirs):
 
 @torch.no_grad()
 def test_garbage_in_the_padding_changes_no_map(detector):
-    samples = [unlabelled(ONE), sample("", (40, 64), [], [], 1)]
+    samples = [unlabeled(ONE), sample("", (40, 64), [], [], 1)]
     clean = detector.target(samples)
 
     def spoil(module, inputs, stages):
@@ -107,17 +107,17 @@ def test_garbage_in_the_padding_changes_no_map(detector):
 def test_both_domains_have_the_same_maps(engine, detector, samples):
     with recording(engine):
         _, source = detector.train().source(samples)
-    assert equal_maps(source, detector.target([unlabelled(each) for each in samples]))
+    assert equal_maps(source, detector.target([unlabeled(each) for each in samples]))
 
 
 def test_annotations_of_the_target_are_never_read(engine, detector):
-    plain = losses_of(engine, detector, [ONE], [unlabelled(TWO)])
+    plain = losses_of(engine, detector, [ONE], [unlabeled(TWO)])
     same = losses_of(engine, detector, [ONE], [TWO])
     assert {n: v.item() for n, v in plain.items()} == {n: v.item() for n, v in same.items()}
 
 
 def test_image_without_objects(engine, detector):
-    losses = losses_of(engine, detector, [EMPTY], [unlabelled(ONE)])
+    losses = losses_of(engine, detector, [EMPTY], [unlabeled(ONE)])
     assert all(loss.isfinite() for loss in losses.values())
     assert losses["loss_rpn_loc"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
     assert losses["loss_rpn_cls"] > 0 and losses["loss_cls"] > 0
@@ -128,7 +128,7 @@ def test_image_without_objects(engine, detector):
 @pytest.mark.parametrize("masks", [False, True])
 def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
     detector = build(engine, VGG16, MODEL__MASK_ON=masks, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
-    [found] = detector.eval().detect([unlabelled(ONE)])
+    [found] = detector.eval().detect([unlabeled(ONE)])
     [same] = detector.detect([Sample(ONE.image, "", 121, 175)])
     assert len(found) == len(same) > 5
     scale = torch.tensor([321 / 175, 2, 321 / 175, 2])
@@ -146,7 +146,7 @@ def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
 def adversarial_gradients(engine, detector, beginnings):
     """Of the adversarial loss alone, in the parameters whose names begin so."""
     detector.zero_grad()
-    losses_of(engine, detector, [ONE], [unlabelled(TWO)])["loss_sap"].backward()
+    losses_of(engine, detector, [ONE], [unlabeled(TWO)])["loss_sap"].backward()
     return {
         name: parameter.grad.clone()
         for name, parameter in detector.named_parameters()
@@ -170,14 +170,14 @@ def test_only_the_detector_feels_the_scale_of_the_reversal(engine):
 def test_a_step_of_the_detector_against_the_gradient_raises_the_domain_loss(engine):
     """The reversed sign: descending what the optimizer sees makes the domains harder to tell."""
     detector = build(engine, VGG16 | ADVERSARY)
-    before = losses_of(engine, detector, [ONE], [unlabelled(TWO)])["loss_sap"].item()
+    before = losses_of(engine, detector, [ONE], [unlabeled(TWO)])["loss_sap"].item()
     gradients = adversarial_gradients(engine, detector, DETECTOR)
     with torch.no_grad():
         scale = 1e-2 / math.sqrt(sum(g.square().sum().item() for g in gradients.values()))
         for name, parameter in detector.named_parameters():
             if name in gradients:
                 parameter -= scale * gradients[name]
-    after = losses_of(engine, detector, [ONE], [unlabelled(TWO)])["loss_sap"].item()
+    after = losses_of(engine, detector, [ONE], [unlabeled(TWO)])["loss_sap"].item()
     assert after > before
 
 

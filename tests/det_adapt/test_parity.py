@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import ADVERSARY, C4, EMPTY, ONE, RESNET18, TWO, VGG16, build, recording, unlabelled
+from networks import ADVERSARY, C4, EMPTY, ONE, RESNET18, TWO, VGG16, build, recording, unlabeled
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -199,7 +199,7 @@ def test_losses_and_gradients_under_one_seed(engines, samples):
 @torch.no_grad()
 def test_maps_of_both_domains(engines, samples):
     ours, theirs = engines
-    target = [unlabelled(each) for each in samples]
+    target = [unlabeled(each) for each in samples]
     pairs = [(trained(ours, samples)[1], trained(theirs, samples)[1])]
     pairs.append((ours.target(target), theirs.target(target)))
     for found, expected in pairs:

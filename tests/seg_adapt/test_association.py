@@ -20,7 +20,7 @@ from seg_adapt.losses.pairwise_softmax import (
 from seg_adapt.pictures import CLOSED, OPEN, draw_cycles
 
 # Float64 numbers of the released code's equations on seeded noise: two pairs, 16 channels or 5
-# classes on 8 x 8, of whose positions some are unlabelled.
+# classes on 8 x 8, of whose positions some are unlabeled.
 REFERENCE = np.load(Path(__file__).parents[1] / "data" / "plca_reference.npz")
 CASES = ["cos_spagg", "cos_plain", "kl_spagg", "kl_plain"]
 
@@ -89,8 +89,8 @@ def written_out(source, target, labels, similarity):
     def log_probability(values, chosen):
         mean = sum(values) / len(values)
         sigma = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5 + 1e-10
-        normalised = [(v - mean) / sigma for v in values]
-        return normalised[chosen] - float(torch.tensor(normalised).double().logsumexp(0))
+        normalized = [(v - mean) / sigma for v in values]
+        return normalized[chosen] - float(torch.tensor(normalized).double().logsumexp(0))
 
     total, direct, count = 0.0, 0.0, 0
     for i in range(len(source)):
@@ -223,7 +223,7 @@ def test_without_a_closed_cycle_the_loss_is_zero_and_has_a_gradient(pixels):
             assert not any(g.any() for g in gradients)
 
 
-def test_an_unlabelled_pixel_can_be_found_but_closes_nothing():
+def test_an_unlabeled_pixel_can_be_found_but_closes_nothing():
     source = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
     target = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     cycles = find_cycles(cosine_pixels(source), cosine_pixels(target), torch.tensor([255, 4, 4]))

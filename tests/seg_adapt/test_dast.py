@@ -24,7 +24,7 @@ def vgg(**arguments):
 
 
 def telling_discoverer(method):
-    """Larger than the default initialisation, so that the attention has something to say."""
+    """Larger than the default initialization, so that the attention has something to say."""
     with torch.no_grad():
         for p in method.discoverer.parameters():
             p.mul_(3)

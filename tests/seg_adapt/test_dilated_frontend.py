@@ -100,8 +100,8 @@ def test_output_cells_are_centred_where_the_segmentor_says(padding):
         seen = mass.nonzero()
         # The receptive field of fc7: 380 input pixels.
         assert seen[-1] - seen[0] + 1 == 380
-        centre = (mass * torch.arange(801)).sum() / mass.sum()
-        assert centre.item() == pytest.approx(positions[cell].item(), abs=1e-6)
+        center = (mass * torch.arange(801)).sum() / mass.sum()
+        assert center.item() == pytest.approx(positions[cell].item(), abs=1e-6)
 
 
 def test_chunks_change_no_number():

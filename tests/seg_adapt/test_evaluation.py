@@ -247,7 +247,7 @@ def test_valid_predictions_pass_wherever_they_lie(tree):
 
 def test_missing_and_duplicate_predictions_are_refused(tree):
     first = tree / "predictions" / f"{FRAMES[0]}_pred.png"
-    twin = tree / "predictions" / "colour" / f"{FRAMES[0]}_color.png"
+    twin = tree / "predictions" / "color" / f"{FRAMES[0]}_color.png"
     twin.parent.mkdir()
     twin.write_bytes(first.read_bytes())
     refused(tree, f"several predictions for {FRAMES[0]}")

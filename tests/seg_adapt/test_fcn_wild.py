@@ -51,7 +51,7 @@ def test_statistics_by_hand():
         ids = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
         return np.concatenate([ids, np.full(ignored, 255, np.uint8)])[None]
 
-    # Shares of class 0: 1/4, 2/4, 3/4 of labelled pixels; of class 1: 3/4, 2/4, 1/4 and 1;
+    # Shares of class 0: 1/4, 2/4, 3/4 of labeled pixels; of class 1: 3/4, 2/4, 1/4 and 1;
     # class 2 is in no image; the last image has no label at all.
     images = [
         image(1, 3),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seg_adapt.data.fda import stylise, swap_amplitude
+from seg_adapt.data.fda import stylize, swap_amplitude
 from shared.errors import UserError
 
 
@@ -58,23 +58,23 @@ def test_images_are_rounded_and_clipped():
     style[:] = style // 2 + 120
     expected = reference(image.numpy().astype(float), style.numpy().astype(float), 0.09).real
     assert expected.max() > 256 or expected.min() < -1
-    found = stylise(image, style, 0.09)
+    found = stylize(image, style, 0.09)
     assert found.dtype == torch.uint8 and found.shape == image.shape
     difference = np.abs(found.numpy() - np.clip(expected, 0, 255))
     assert difference.max() <= 0.5 + 1e-3
-    assert torch.equal(stylise(image, style, 0.0), image)
-    assert torch.equal(stylise(image, image, 0.3), image)
+    assert torch.equal(stylize(image, style, 0.0), image)
+    assert torch.equal(stylize(image, image, 0.3), image)
 
 
 def test_black_image_takes_the_brightness():
-    black, grey = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.full((3, 8, 8), 90).byte()
-    assert torch.equal(stylise(black, grey, 0.1), grey)
+    black, gray = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.full((3, 8, 8), 90).byte()
+    assert torch.equal(stylize(black, gray, 0.1), gray)
 
 
 def test_wrong_input():
     image = torch.zeros(3, 8, 8, dtype=torch.uint8)
     with pytest.raises(UserError, match="resize one"):
-        stylise(image, image[..., :4], 0.1)
+        stylize(image, image[..., :4], 0.1)
     for beta in (-0.1, 1.5, float("nan")):
         with pytest.raises(UserError, match="share from 0 to 1"):
-            stylise(image, image, beta)
+            stylize(image, image, beta)

@@ -81,7 +81,7 @@ def test_all_ignored_is_zero_and_has_a_gradient():
     assert not logits.grad.any()
 
 
-def test_one_labelled_pixel():
+def test_one_labeled_pixel():
     probabilities = torch.tensor([0.25, 0.75]).view(1, 2, 1, 1).expand(1, 2, 1, 2)
     labels = torch.tensor([[[1, 255]]])
     assert lovasz_softmax(probabilities, labels).item() == pytest.approx(0.25)

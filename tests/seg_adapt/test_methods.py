@@ -77,7 +77,7 @@ def test_every_trainable_parameter_is_in_one_group_and_gets_gradient(name):
     assert len(grouped) == len({id(p) for p in grouped})
     trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
     assert {id(p) for p in grouped} == {id(p) for p in trainable.values()}
-    # A map of 9 x 17 cells: every region has some, and each ASPP branch at least its centre tap.
+    # A map of 9 x 17 cells: every region has some, and each ASPP branch at least its center tap.
     for phase in method.steps(*random_batches(2, (65, 129))):
         backward(method, phase)
     missing = {n for n, p in trainable.items() if p.grad is None or not p.grad.any()}

@@ -117,8 +117,8 @@ def test_output_cells_are_centred_where_the_segmentor_says(architecture, layout)
         gradient = torch.autograd.grad(features[..., cell].sum(), images, retain_graph=True)[0]
         mass = gradient.abs().sum(dim=(0, 1, 2))
         assert mass[0] == 0 and mass[-1] == 0, "the receptive field is cut off"
-        centre = (mass * torch.arange(701)).sum() / mass.sum()
-        assert centre.item() == pytest.approx(positions[cell].item(), abs=1e-6)
+        center = (mass * torch.arange(701)).sum() / mass.sum()
+        assert center.item() == pytest.approx(positions[cell].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "pspnet_resnet18", "vgg16", "vgg16_fc7_d4"])

@@ -168,7 +168,7 @@ def test_labels_are_a_test_and_a_target_has_none(here, tiny):
     assert len(list((run.folder / "panels").glob("*.png"))) == 1
 
 
-def test_a_labelled_description_as_target_gives_no_label_away(here, tiny):
+def test_a_labeled_description_as_target_gives_no_label_away(here, tiny):
     words = command("DATASETS.TEST", "my_city/my_city.yaml")
     words = ["my_city/my_city.yaml" if w == "my_city/frames" else w for w in words]
     run = start(words, tiny)
@@ -227,9 +227,7 @@ def test_own_ids_map_as_a_published_table_does(here, toy_root):
     path.write_text(
         f"images: {toy_root}/toy/gta5/images\nlabels: {published.label_folder}\nids: gta5"
     )
-    own = resolve_segmentation(
-        str(path), toy_root, space=label_space("cityscapes19"), labelled=True
-    )
+    own = resolve_segmentation(str(path), toy_root, space=label_space("cityscapes19"), labeled=True)
     assert own.records == published.records
     space = label_space("cityscapes19")
     tables = [lookup_table(d.id_table, space) for d in (own, published)]

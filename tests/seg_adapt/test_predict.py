@@ -56,7 +56,7 @@ def expected_ids(checkpoint, image, resize=None):
     return predict_train_ids(method, batch, resize=resize, size=image.shape[:2])[0]
 
 
-def test_an_image_gives_ids_colours_and_overlay(checkpoint, tmp_path):
+def test_an_image_gives_ids_colors_and_overlay(checkpoint, tmp_path):
     image, output = picture(), tmp_path / "out"
     write_png(tmp_path / "a.b.png", image)
     assert predict(checkpoint, tmp_path / "a.b.png", output) == 0

@@ -204,7 +204,7 @@ def test_folder_holds_the_labels_of_every_image(target, tmp_path):
     assert (summary["images"], summary["quantile"], summary["cap"]) == (6, 0.5, 0.9)
     assert summary["kept"] == pytest.approx((labels != 255).sum().item() / pixels)
     for c in range(CLASSES):
-        assert summary["labelled"][c] == pytest.approx((labels == c).sum().item() / pixels)
+        assert summary["labeled"][c] == pytest.approx((labels == c).sum().item() / pixels)
         assert summary["predicted"][c] == pytest.approx(len(found[c]) / pixels)
 
 

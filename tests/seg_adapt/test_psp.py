@@ -133,7 +133,7 @@ def test_every_part_learns():
     assert not silent
 
 
-def test_new_layers_normalise_by_the_batch_over_a_frozen_backbone():
+def test_new_layers_normalize_by_the_batch_over_a_frozen_backbone():
     segmentor = pspnet(bn="frozen", bn_affine=False)
     segmentor.outputs(images())
     for name, stage in segmentor.stages.items():

@@ -186,7 +186,7 @@ def test_regions_picture_counts_the_cells_of_every_region():
     assert road(spatial=False).pictures(*random_batches()) == {}
 
 
-def test_a_region_is_coloured_by_its_domain():
+def test_a_region_is_colored_by_its_domain():
     image = torch.full((3, 40, 80), 128, dtype=torch.uint8)
     regions = torch.tensor([[0] * 5 + [1] * 5] * 5)
     drawn = draw_regions(image, regions, (regions == 1).float())

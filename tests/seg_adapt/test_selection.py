@@ -5,10 +5,10 @@ import pytest
 import torch
 from conftest import tiny_segmentor
 
-from seg_adapt.data.fda import stylise
+from seg_adapt.data.fda import stylize
 from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.selection import Selection, StylisedImages, hold_out, selection_score
+from seg_adapt.engine.selection import Selection, StylizedImages, hold_out, selection_score
 from seg_adapt.evaluation.confusion import ConfusionMatrix
 from seg_adapt.evaluation.inference import Windows
 from seg_adapt.methods.dast import Dast
@@ -27,10 +27,10 @@ def datasets(root):
     return load_segmentation("toy_gta5", root), load_segmentation("toy_cityscapes_train", root)
 
 
-def stylised(root, count=3, seed=0, betas=(0.05, 0.2), resize=(32, 64), **change):
+def stylized(root, count=3, seed=0, betas=(0.05, 0.2), resize=(32, 64), **change):
     source, target = datasets(root)
     held_out = dataclasses.replace(hold_out(source, count, seed)[1], **change)
-    return StylisedImages(
+    return StylizedImages(
         held_out,
         target,
         SPACE,
@@ -65,7 +65,7 @@ def test_hold_out_leaves_something_to_train_on(toy_root, count):
 
 @pytest.mark.parametrize("resize", [(32, 64), None])
 def test_images_are_the_held_out_ones_in_target_style(toy_root, resize):
-    images = stylised(toy_root, resize=resize)
+    images = stylized(toy_root, resize=resize)
     target = datasets(toy_root)[1]
     read = Reader(images.held_out, SPACE)
     assert set(images.styles) <= {record.image for record in target.records}
@@ -77,27 +77,27 @@ def test_images_are_the_held_out_ones_in_target_style(toy_root, resize):
         image, style = (resize_image(x, size) for x in (image, read_image(images.styles[index])))
         assert versions.shape == (2, 3, *size)
         for version, beta in zip(versions, (0.05, 0.2), strict=True):
-            assert torch.equal(version, stylise(image, style, beta))
+            assert torch.equal(version, stylize(image, style, beta))
 
 
 def test_styles_are_drawn_by_seed_and_target_labels_are_not_needed(toy_root):
     source, target = datasets(toy_root)
-    unlabelled = dataclasses.replace(
+    unlabeled = dataclasses.replace(
         target, records=tuple(dataclasses.replace(r, label=None) for r in target.records)
     )
     held_out = hold_out(source, 5, seed=0)[1]
 
     def draw(seed, styles):
         options = {"betas": [0.1], "resize": None, "interpolation": "bicubic", "seed": seed}
-        return StylisedImages(held_out, styles, SPACE, **options).styles
+        return StylizedImages(held_out, styles, SPACE, **options).styles
 
-    assert draw(0, target) == draw(0, unlabelled)
+    assert draw(0, target) == draw(0, unlabeled)
     assert len({tuple(draw(seed, target)) for seed in range(4)}) > 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_score_is_the_mean_of_the_styles_mean_ious(toy_root, workers):
-    images, scored = stylised(toy_root), method()
+    images, scored = stylized(toy_root), method()
     expected = []
     for place in range(2):
         matrix = ConfusionMatrix(19)
@@ -115,7 +115,7 @@ def test_score_is_the_mean_of_the_styles_mean_ious(toy_root, workers):
 
 
 def test_windows_reach_the_prediction(toy_root):
-    images, scored = stylised(toy_root), method()
+    images, scored = stylized(toy_root), method()
     whole = selection_score(scored, images, device=CPU)
     one = selection_score(scored, images, device=CPU, windows=Windows((32, 64)))
     four = selection_score(scored, images, device=CPU, windows=Windows((24, 48)))
@@ -125,27 +125,27 @@ def test_windows_reach_the_prediction(toy_root):
 
 
 def test_damaged_image_in_a_worker_is_one_line(toy_root, tmp_path):
-    images = stylised(toy_root)
+    images = stylized(toy_root)
     images.styles[1] = tmp_path / "gone.png"
     for workers in (0, 1):
         with pytest.raises(UserError, match=r"^no file .*gone.png$"):
             selection_score(method(), images, device=CPU, workers=workers)
 
 
-def test_nothing_labelled_is_an_error(toy_root, tmp_path):
+def test_nothing_labeled_is_an_error(toy_root, tmp_path):
     path = tmp_path / "void.png"
     write_png(path, np.zeros((64, 128), np.uint8))
     source = datasets(toy_root)[0]
     record = dataclasses.replace(source.records[0], label=path)
-    images = stylised(toy_root, count=1, records=(record,))
-    with pytest.raises(UserError, match="labelled pixel"):
+    images = stylized(toy_root, count=1, records=(record,))
+    with pytest.raises(UserError, match="labeled pixel"):
         selection_score(method(), images, device=CPU)
 
 
 @pytest.mark.parametrize("betas", [[], [0.0], [0.05, 1.2]])
 def test_wrong_betas(toy_root, betas):
     with pytest.raises(UserError, match=r"SELECTION.BETAS is"):
-        stylised(toy_root, betas=betas)
+        stylized(toy_root, betas=betas)
 
 
 def shifted(trained, step):
@@ -160,7 +160,7 @@ def shifted(trained, step):
 
 def test_best_state_of_the_stage_is_kept_and_loaded(toy_root, tmp_path):
     path = tmp_path / "checkpoints" / "selected.pt"
-    images = stylised(toy_root)
+    images = stylized(toy_root)
     trained = method(Dast)
     scores, states = {}, {}
     for iteration in range(3):
@@ -179,7 +179,7 @@ def test_best_state_of_the_stage_is_kept_and_loaded(toy_root, tmp_path):
 
 def test_a_tie_keeps_the_earlier_and_a_new_stage_begins_anew(toy_root, tmp_path):
     path = tmp_path / "selected.pt"
-    images = stylised(toy_root)
+    images = stylized(toy_root)
     selection = Selection(path, images, device=CPU)
     trained = method()
     first = selection.update("train", 2, shifted(trained, 2))
@@ -193,6 +193,6 @@ def test_a_tie_keeps_the_earlier_and_a_new_stage_begins_anew(toy_root, tmp_path)
 
 
 def test_nothing_scored_yet(toy_root, tmp_path):
-    selection = Selection(tmp_path / "selected.pt", stylised(toy_root), device=CPU)
+    selection = Selection(tmp_path / "selected.pt", stylized(toy_root), device=CPU)
     with pytest.raises(UserError, match=r"no checkpoint .*selected\.pt"):
         selection.load_best("train", method())

@@ -106,7 +106,7 @@ def test_accumulated_micro_batches_equal_one_large_batch():
         first.names,
     )
     large.step([(0, joined, target)])
-    # Equal numbers of labelled pixels, so that the mean of means is the mean.
+    # Equal numbers of labeled pixels, so that the mean of means is the mean.
     for a, b in zip(small.method.parameters(), large.method.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 

@@ -42,7 +42,7 @@ def test_every_activation_falls_into_the_region_of_its_original_position():
     column = (torch.arange(width) * 3 // width)[None].expand(height, width)
     transform = JointTransform(scales=(0.6, 1.6), crop=(65, 49), flip=0.5)
     for seed in range(60):
-        # Labels are resized by the nearest neighbour: they hold the true region of each pixel,
+        # Labels are resized by the nearest neighbor: they hold the true region of each pixel,
         # in the unflipped image.
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         _, truth, geometry = transform(image, row * 3 + column, np.random.default_rng(seed))

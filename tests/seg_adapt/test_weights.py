@@ -116,7 +116,7 @@ def test_plain_resnet_files(tmp_path, nest):
     )
 
 
-def test_adaptsegnet_initialisation_for_any_class_count(tmp_path):
+def test_adaptsegnet_initialization_for_any_class_count(tmp_path):
     names = resnet_trunk() | aspp("layer5", 2048, classes=19)
     state = write(tmp_path / "init.pth", {f"Scale.{name}": shape for name, shape in names.items()})
     for classes in (16, 19):

@@ -175,7 +175,7 @@ def test_command_line(tmp_path, capsys):
 def test_indexes_beside_the_data_are_no_foreign_files(tmp_path):
     arguments = SMALL | {"count": 2, "val_count": 0}
     make_toy(tmp_path, ["sim10k"], **arguments)
-    load_detection("toy_sim10k", tmp_path, labelled=True)
+    load_detection("toy_sim10k", tmp_path, labeled=True)
     assert list((tmp_path / "toy").rglob(".street_adapt_index/*"))
     make_toy(tmp_path, ["sim10k"], **arguments | {"seed": 1}, force=True)
 

@@ -334,7 +334,7 @@ def test_the_catalog_finds_every_toy_data_set(all_toys):
         "toy_bdd100k_val": 2,
     }
     for name, size in sizes.items():
-        dataset = load_segmentation(name, all_toys, labelled=True)
+        dataset = load_segmentation(name, all_toys, labeled=True)
         assert len(dataset.records) == size
         space = "synthia_seqs13" if dataset.id_table == "synthia_seqs" else "cityscapes19"
         table = lookup_table(dataset.id_table, space)

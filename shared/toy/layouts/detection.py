@@ -92,7 +92,7 @@ def _add(parent: ElementTree.Element, **values: object) -> None:
 
 
 class Kitti(Layout):
-    """The labelled half; KITTI's own test labels are not public.
+    """The labeled half; KITTI's own test labels are not public.
 
     A label line has 15 fields: type, truncated, occluded, alpha, x1 y1 x2 y2, height width length,
     x y z, rotation. Boxes are those of the visible pixels: 0-based, edges in continuous coordinates

@@ -74,7 +74,7 @@ def test_voc_forms_are_read_back(all_toys, name, layout, parts, classes):
         for frame, toy in toy_frames(layout, *part):
             image, _ = LAYOUTS.get(layout).files(frame)
             expected[Path(image).stem] = (all_toys / "toy" / image, voc_annotations(toy, classes))
-    dataset = load_detection(f"toy_{name}", all_toys, labelled=True)
+    dataset = load_detection(f"toy_{name}", all_toys, labeled=True)
     assert [r.name for r in dataset.records] == sorted(expected)
     for record in dataset.records:
         assert (record.image, record.annotations) == expected[record.name]
@@ -85,8 +85,8 @@ def test_voc_forms_are_read_back(all_toys, name, layout, parts, classes):
 
 def test_voc_reduced_to_the_classes_of_watercolor(all_toys):
     name = "toy_voc0712_trainval"
-    everything = load_detection(name, all_toys, labelled=True)
-    reduced = load_detection(name, all_toys, labelled=True, classes=WATERCOLOR_CLASSES)
+    everything = load_detection(name, all_toys, labeled=True)
+    reduced = load_detection(name, all_toys, labeled=True, classes=WATERCOLOR_CLASSES)
     assert reduced.classes == WATERCOLOR_CLASSES
     assert len(reduced.records) == len(everything.records)
     for old, new in zip(everything.records, reduced.records, strict=True):
@@ -101,7 +101,7 @@ def test_kitti_is_read_back(all_toys, classes):
     names = {"Car": "car", "Truck": "truck", "Tram": "train", "Misc": "Misc"}
     names |= {"Pedestrian": "person", "Cyclist": "rider"}
     wanted = None if classes == ("car",) else classes
-    dataset = load_detection("toy_kitti_train", all_toys, labelled=True, classes=wanted)
+    dataset = load_detection("toy_kitti_train", all_toys, labeled=True, classes=wanted)
     assert dataset.classes == classes
     frames = toy_frames("kitti", "kitti", "training")
     assert len(dataset.records) == COUNT
@@ -132,7 +132,7 @@ def instance_annotations(ids: np.ndarray) -> set[Annotation]:
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_cityscapes_and_its_foggy_twins_are_read_back(all_toys, split):
-    clear = load_detection(f"toy_cityscapes_det_{split}", all_toys, labelled=True)
+    clear = load_detection(f"toy_cityscapes_det_{split}", all_toys, labeled=True)
     assert clear.classes == CITYSCAPES_THINGS
     assert clear.official_root == (all_toys / "toy/cityscapes" if split == "val" else None)
     layout = LAYOUTS.get("cityscapes")
@@ -154,20 +154,20 @@ def test_cityscapes_and_its_foggy_twins_are_read_back(all_toys, split):
         assert singles == {s for s in seen if s[0] in CITYSCAPES_THINGS}
     annotations = {r.name: (r.annotations, r.instances) for r in clear.records}
     for beta in FOG_BETAS:
-        foggy = load_detection(f"toy_foggy_cityscapes_{split}_beta_{beta}", all_toys, labelled=True)
+        foggy = load_detection(f"toy_foggy_cityscapes_{split}_beta_{beta}", all_toys, labeled=True)
         assert [r.name for r in foggy.records] == [f"{n}_foggy_beta_{beta}" for n in sorted(frames)]
         for record in foggy.records:
             frame = record.name.removesuffix(f"_foggy_beta_{beta}")
             assert record.image.name == f"{frame}_leftImg8bit_foggy_beta_{beta}.png"
             assert (record.annotations, record.instances) == annotations[frame]
-    default = load_detection(f"toy_foggy_cityscapes_{split}", all_toys, labelled=True)
+    default = load_detection(f"toy_foggy_cityscapes_{split}", all_toys, labeled=True)
     assert [r.image for r in default.records] == [r.image for r in foggy.records]
-    every = load_detection(f"toy_foggy_cityscapes_{split}_beta_all", all_toys, labelled=True)
+    every = load_detection(f"toy_foggy_cityscapes_{split}_beta_all", all_toys, labeled=True)
     assert len({r.image for r in every.records}) == len({r.name for r in every.records})
     assert len(every.records) == 3 * len(frames)
 
 
-def test_an_unlabelled_data_set_opens_no_annotation(all_toys, tmp_path):
+def test_an_unlabeled_data_set_opens_no_annotation(all_toys, tmp_path):
     shutil.copytree(all_toys / "toy", tmp_path / "toy")
     folders = {"Annotations", "label_2", "gtFine"}
     damaged = [p for p in tmp_path.rglob("*.*") if folders & set(p.parts) and p.is_file()]
@@ -177,7 +177,7 @@ def test_an_unlabelled_data_set_opens_no_annotation(all_toys, tmp_path):
     toys = [name for name in DETECTION if name.startswith("toy_")]
     for name in toys:
         with pytest.raises(UserError):
-            load_detection(name, tmp_path, labelled=True)
+            load_detection(name, tmp_path, labeled=True)
     for path in damaged:
         path.unlink()
     for name in toys:
@@ -187,7 +187,7 @@ def test_an_unlabelled_data_set_opens_no_annotation(all_toys, tmp_path):
             assert (record.annotations, record.instances) == (None, None)
             assert (record.height, record.width) == (HEIGHT, WIDTH)
         with pytest.raises(UserError, match="has a label of the same name"):
-            load_detection(name, tmp_path, labelled=True)
+            load_detection(name, tmp_path, labeled=True)
 
 
 @pytest.mark.parametrize(

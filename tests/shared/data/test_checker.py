@@ -237,7 +237,7 @@ def test_unmatched_pairs_are_named(copy):
     assert f"RGB/{camera} image without label" in the_line(root, "toy_synthia_seqs_fall")
 
 
-def test_unlabelled_images_are_a_target(copy):
+def test_unlabeled_images_are_a_target(copy):
     root = copy("gta5", "kitti")
     shutil.rmtree(root / "toy/gta5/labels")
     shutil.rmtree(root / "toy/kitti/training/label_2")

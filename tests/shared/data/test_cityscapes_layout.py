@@ -34,7 +34,7 @@ def test_cityscapes_extents_are_visible_pixels_and_groups_are_crowds(tmp_path):
     ids[0, 0] = 24
     truth = city_frame(tmp_path, ids)
     city_frame(tmp_path, np.zeros((20, 40), np.uint16), "aachen_000001_000019")
-    first, empty = load_detection("cityscapes_det_train", tmp_path, labelled=True).records
+    first, empty = load_detection("cityscapes_det_train", tmp_path, labeled=True).records
     assert first.annotations == (
         Annotation("person", (0, 0, 1, 1), crowd=True, instance=24),
         Annotation("car", (0, 5, 40, 10), crowd=True, instance=26),
@@ -42,11 +42,11 @@ def test_cityscapes_extents_are_visible_pixels_and_groups_are_crowds(tmp_path):
         Annotation("bicycle", (13, 12, 14, 13), instance=33065),
     )
     assert first.instances == truth and empty.annotations == ()
-    only = load_detection("cityscapes_det_train", tmp_path, labelled=True, classes=("bicycle",))
+    only = load_detection("cityscapes_det_train", tmp_path, labeled=True, classes=("bicycle",))
     assert [a.instance for a in only.records[0].annotations] == [33065]
     Image.fromarray(ids.astype(np.uint8)).save(truth)
     with pytest.raises(UserError, match=r"holds no instance ids: got an image of mode L"):
-        load_detection("cityscapes_det_train", tmp_path, labelled=True)
+        load_detection("cityscapes_det_train", tmp_path, labeled=True)
 
 
 def test_foggy_frames_and_their_betas(tmp_path):
@@ -54,16 +54,16 @@ def test_foggy_frames_and_their_betas(tmp_path):
     folder = tmp_path / "cityscapes/leftImg8bit_foggy/train/aachen"
     folder.mkdir(parents=True)
     (folder / f"{NAME}_leftImg8bit_foggy_beta_0.01.png").touch()
-    (record,) = load_detection("foggy_cityscapes_train_beta_0.01", tmp_path, labelled=True).records
+    (record,) = load_detection("foggy_cityscapes_train_beta_0.01", tmp_path, labeled=True).records
     assert (record.name, record.instances) == (f"{NAME}_foggy_beta_0.01", truth)
     assert record.annotations == (Annotation("car", (0, 0, 6, 4), instance=26003),)
     for missing in ("foggy_cityscapes_train", "foggy_cityscapes_train_beta_all"):
         with pytest.raises(UserError, match=r"no picture of β 0\.0\S* in .*, but of β 0\.01"):
-            load_detection(missing, tmp_path, labelled=True)
+            load_detection(missing, tmp_path, labeled=True)
     (folder / f"{NAME}_leftImg8bit_foggy_beta_0.02.png").touch()
     (folder / "aachen_000001_000019_leftImg8bit_foggy_beta_0.01.png").touch()
     with pytest.raises(UserError, match=r"aachen_000001_000019\S* has no twin of β 0\.02"):
-        load_detection("foggy_cityscapes_train", tmp_path, labelled=True)
+        load_detection("foggy_cityscapes_train", tmp_path, labeled=True)
     (folder / f"{NAME}_leftImg8bit_foggy.png").touch()
     with pytest.raises(UserError, match="has no β in its name"):
         load_detection("foggy_cityscapes_train", tmp_path)
@@ -103,7 +103,7 @@ def test_boxes_are_extents_of_outlines_and_groups_are_crowds(outlines, tmp_path)
         drawn("person", (1, 1), (3, 3), (1, 3), deleted=1),
         drawn("rider", (38, 0), (40, 4), (38, 4)),
     )
-    data = load_detection("cityscapes_det_train_polygons", tmp_path, labelled=True)
+    data = load_detection("cityscapes_det_train_polygons", tmp_path, labeled=True)
     [record] = data.records
     assert record.annotations == (
         Annotation("car", (10, 2, 30, 8)),
@@ -112,7 +112,7 @@ def test_boxes_are_extents_of_outlines_and_groups_are_crowds(outlines, tmp_path)
     )
     assert record.instances is None and (record.height, record.width) == (20, 40)
     only = load_detection(
-        "cityscapes_det_train_polygons", tmp_path, labelled=True, classes=["rider"]
+        "cityscapes_det_train_polygons", tmp_path, labeled=True, classes=["rider"]
     )
     assert [a.category for a in only.records[0].annotations] == ["rider"]
 
@@ -120,7 +120,7 @@ def test_boxes_are_extents_of_outlines_and_groups_are_crowds(outlines, tmp_path)
 def test_nothing_drawn_and_no_annotations_asked_for(outlines, tmp_path):
     outlines()
     name = "cityscapes_det_train_polygons"
-    assert load_detection(name, tmp_path, labelled=True).records[0].annotations == ()
+    assert load_detection(name, tmp_path, labeled=True).records[0].annotations == ()
     assert load_detection(name, tmp_path).records[0].annotations is None
 
 
@@ -130,21 +130,21 @@ def test_nothing_drawn_and_no_annotations_asked_for(outlines, tmp_path):
 def test_another_json_is_named(outlines, tmp_path, text):
     outlines().write_text(text)
     with pytest.raises(UserError, match=r"polygons\.json is no outline file of Cityscapes"):
-        load_detection("cityscapes_det_train_polygons", tmp_path, labelled=True)
+        load_detection("cityscapes_det_train_polygons", tmp_path, labeled=True)
 
 
 def test_an_empty_outline_is_named(outlines, tmp_path):
     outlines(drawn("car"))
     with pytest.raises(UserError, match="is no outline file"):
-        load_detection("cityscapes_det_train_polygons", tmp_path, labelled=True)
+        load_detection("cityscapes_det_train_polygons", tmp_path, labeled=True)
 
 
 @pytest.mark.parametrize("name", ["toy_cityscapes_det", "toy_foggy_cityscapes"])
 def test_an_outline_spans_what_is_seen_of_its_object(name, all_toys):
     larger = 0
     for split in ("train", "val"):
-        seen = load_detection(f"{name}_{split}", all_toys, labelled=True)
-        spanned = load_detection(f"{name}_{split}_polygons", all_toys, labelled=True)
+        seen = load_detection(f"{name}_{split}", all_toys, labeled=True)
+        spanned = load_detection(f"{name}_{split}_polygons", all_toys, labeled=True)
         assert (seen.official_root is not None) == (split == "val")
         assert spanned.official_root is None
         for visible, outlined in zip(seen.records, spanned.records, strict=True):

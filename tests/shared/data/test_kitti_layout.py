@@ -1,4 +1,4 @@
-"""KITTI's label files: types, regions nobody labelled, lines that are none."""
+"""KITTI's label files: types, regions nobody labeled, lines that are none."""
 
 import pytest
 from PIL import Image
@@ -12,7 +12,7 @@ def kitti_line(kind: str, *box: object, fields: int = 15) -> str:
     return " ".join(map(str, (kind, 0, 0, -10, *box, *([-1] * 7))[:fields]))
 
 
-def test_kitti_types_and_regions_nobody_labelled(tmp_path):
+def test_kitti_types_and_regions_nobody_labeled(tmp_path):
     folder = tmp_path / "kitti/training"
     lines = [
         kitti_line("Car", 1.5, 2.25, 10, 20),
@@ -28,13 +28,13 @@ def test_kitti_types_and_regions_nobody_labelled(tmp_path):
     (folder / "label_2/000001.txt").touch()
     Image.new("RGB", (40, 20)).save(folder / "image_2/000000.png")
     Image.new("RGB", (41, 20)).save(folder / "image_2/000001.jpg")
-    first, second = load_detection("kitti_train", tmp_path, labelled=True).records
+    first, second = load_detection("kitti_train", tmp_path, labeled=True).records
     assert first.annotations == (
         Annotation("car", (1.5, 2.25, 10, 20)),
         Annotation("car", (30, 5, 40, 15.5), crowd=True),
     )
     assert second.annotations == () and (second.height, second.width) == (20, 41)
-    chosen = load_detection("kitti_train", tmp_path, labelled=True, classes=["van", "rider"])
+    chosen = load_detection("kitti_train", tmp_path, labeled=True, classes=["van", "rider"])
     assert [(a.category, a.crowd) for a in chosen.records[0].annotations] == [
         ("van", False),
         ("rider", False),
@@ -44,4 +44,4 @@ def test_kitti_types_and_regions_nobody_labelled(tmp_path):
     for line in (kitti_line("Car", 1, 2, 3, 4, fields=14), kitti_line("Car", 1, "x", 3, 4)):
         (folder / "label_2/000001.txt").write_text(f"{lines[0]}\n{line}\n")
         with pytest.raises(UserError, match=r"000001\.txt, line 2: got 'Car .*expected 15 fields"):
-            load_detection("kitti_train", tmp_path, labelled=True)
+            load_detection("kitti_train", tmp_path, labeled=True)

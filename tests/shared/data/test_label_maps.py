@@ -34,7 +34,7 @@ def test_evaluated_classes_colors_and_ids_are_the_official_ones():
     assert list(space.label_ids) == sorted(space.label_ids)
 
 
-def test_gta5_is_cityscapes_with_a_licence_plate_at_34():
+def test_gta5_is_cityscapes_with_a_license_plate_at_34():
     gta5, cityscapes = (
         lookup_table("gta5", "cityscapes19"),
         lookup_table("cityscapes", "cityscapes19"),

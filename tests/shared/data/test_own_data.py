@@ -45,7 +45,7 @@ def describe(folder, **keys):
 
 @pytest.fixture
 def city(tmp_path):
-    """Two labelled images and one without a label; writes a description of them."""
+    """Two labeled images and one without a label; writes a description of them."""
     for i, name in enumerate(["north/1", "north/2", "south/1"]):
         picture(tmp_path / "frames" / f"{name}.jpg", i)
     for name in ("north/1", "south/1"):
@@ -77,12 +77,12 @@ def message(error, call, *arguments, **keywords):
 
 def test_a_registered_name_is_the_catalogs(toy_root):
     for name in ("toy_gta5", "toy_cityscapes_val"):
-        ours = resolve_segmentation(name, toy_root, space=CITY, labelled=True)
+        ours = resolve_segmentation(name, toy_root, space=CITY, labeled=True)
         assert ours == load_segmentation(name, toy_root)
     assert resolve_label_space("cityscapes16") is label_space("cityscapes16")
 
 
-def test_a_folder_is_an_unlabelled_target(tmp_path, monkeypatch):
+def test_a_folder_is_an_unlabeled_target(tmp_path, monkeypatch):
     picture(tmp_path / "frames/a/1.png")
     picture(tmp_path / "frames/2.JPG")
     for name in ("notes.txt", "._2.JPG", ".hidden/3.png"):
@@ -94,12 +94,12 @@ def test_a_folder_is_an_unlabelled_target(tmp_path, monkeypatch):
     assert (lookup_table(dataset.id_table, CITY) == IGNORE).all()
     monkeypatch.chdir(tmp_path / "frames")
     assert resolve(".").name == "frames"
-    text = message(UserError, resolve, tmp_path / "frames", labelled=True)
+    text = message(UserError, resolve, tmp_path / "frames", labeled=True)
     assert "needs labels" in text and "docs/own_data.md" in text
 
 
 def test_a_description_pairs_images_and_labels_and_maps_their_ids(city, caplog):
-    dataset = resolve(city(), space=CITY, labelled=True)
+    dataset = resolve(city(), space=CITY, labeled=True)
     assert dataset.name == "my_city"
     assert [r.name for r in dataset.records] == ["north/1", "south/1"]
     assert "1 images without a label left out, 2 pairs remain" in caplog.text
@@ -122,7 +122,7 @@ def test_a_target_keeps_the_images_without_labels(city):
     bare = resolve(city(labels=None, ids=None))
     assert [(r.name, r.label) for r in bare.records] == [(name, None) for name in names]
     assert "has no 'labels'" in message(
-        UserError, resolve, city(labels=None, ids=None), labelled=True
+        UserError, resolve, city(labels=None, ids=None), labeled=True
     )
 
 
@@ -132,7 +132,7 @@ def test_image_suffix_chooses_and_names(tmp_path):
     label(tmp_path / "y" / "a_gtFine_labelIds.png", [7])
     keys = {"image_suffix": "_leftImg8bit.png", "label_suffix": "_gtFine_labelIds.png"}
     path = describe(tmp_path, images="x", labels="y", ids="cityscapes", **keys)
-    dataset = resolve(path, space=label_space("cityscapes16"), labelled=True)
+    dataset = resolve(path, space=label_space("cityscapes16"), labeled=True)
     assert [(r.name, r.image.name) for r in dataset.records] == [("a", "a_leftImg8bit.png")]
     assert dataset.id_table == "cityscapes" and dataset.name == "set"
 
@@ -154,7 +154,7 @@ def test_labels_may_lie_beside_below_or_above_the_images(tmp_path, images, label
         picture(tmp_path / images / f"{name}.jpg")
         label(tmp_path / labels / f"{name}{keys.get('label_suffix', '.png')}", [0])
     dataset = resolve(
-        describe(tmp_path, images=images, labels=labels, ids={0: "road"}, **keys), labelled=True
+        describe(tmp_path, images=images, labels=labels, ids={0: "road"}, **keys), labeled=True
     )
     assert [r.name for r in dataset.records] == ["a", "b/c"]
     assert {r.image.suffix for r in dataset.records} == {".jpg"}
@@ -169,7 +169,7 @@ def test_own_classes_are_a_label_space_with_places_as_ids(city):
     space = resolve_label_space(path)
     assert (space.name, space.classes, space.num_classes) == ("my_city", ("road", "car", "tree"), 3)
     assert space.label_ids is None and not space.protocols
-    table = lookup_table(resolve(path, space=space, labelled=True).id_table, space)
+    table = lookup_table(resolve(path, space=space, labeled=True).id_table, space)
     assert table[:4].tolist() == [0, 1, 2, IGNORE]
     colored = city(classes=["road", "car"], ids={5: "car"}, colors=[[1, 2, 3], [4, 5, 6]])
     space = resolve_label_space(colored)
@@ -197,7 +197,7 @@ def test_yaml_and_json_say_the_same(city, tmp_path):
     path = city()
     other = tmp_path / "set.json"
     other.write_text(json.dumps(yaml.safe_load(Path(path).read_text())))
-    assert resolve(other, space=CITY, labelled=True) == resolve(path, space=CITY, labelled=True)
+    assert resolve(other, space=CITY, labeled=True) == resolve(path, space=CITY, labeled=True)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_yaml_and_json_say_the_same(city, tmp_path):
 )
 def test_a_wrong_description_gets_one_line_that_names_the_file(changes, expected, city):
     path = city(**changes)
-    text = message(UserError, resolve, path, space=CITY, labelled=True)
+    text = message(UserError, resolve, path, space=CITY, labeled=True)
     assert expected in text
     assert path in text or "label table" in text
 
@@ -306,7 +306,7 @@ def test_the_pages_json_and_yaml_are_the_same_description(tmp_path):
     space = resolve_label_space(str(tmp_path / "park.json"))
     assert space == resolve_label_space(str(tmp_path / "park.yaml"))
     ours, theirs = (
-        resolve(tmp_path / f"park.{ending}", space=space, labelled=True)
+        resolve(tmp_path / f"park.{ending}", space=space, labeled=True)
         for ending in ("json", "yaml")
     )
     assert ours == theirs and len(ours.records) == 2

@@ -1,4 +1,4 @@
-"""COCO JSON files as labelled detection data, and what is said about wrong ones."""
+"""COCO JSON files as labeled detection data, and what is said about wrong ones."""
 
 import json
 import re

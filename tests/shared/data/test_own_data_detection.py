@@ -34,8 +34,8 @@ def traffic(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_pages_description_is_a_labelled_source(traffic):
-    dataset = resolve_detection("traffic/traffic.yaml", traffic, labelled=True)
+def test_the_pages_description_is_a_labeled_source(traffic):
+    dataset = resolve_detection("traffic/traffic.yaml", traffic, labeled=True)
     assert (dataset.name, dataset.classes) == ("traffic", ("car", "person"))
     (record,) = dataset.records
     assert record.image == Path("traffic/images/a/1.png")
@@ -43,11 +43,11 @@ def test_the_pages_description_is_a_labelled_source(traffic):
 
 
 def test_classes_are_chosen(traffic):
-    dataset = resolve_detection("traffic/traffic.yaml", traffic, labelled=True, classes=["person"])
+    dataset = resolve_detection("traffic/traffic.yaml", traffic, labeled=True, classes=["person"])
     assert dataset.classes == ("person",)
     assert [a.category for a in dataset.records[0].annotations] == ["person"]
     with pytest.raises(UserError, match="has no class 'persn': did you mean 'person'"):
-        resolve_detection("traffic/traffic.yaml", traffic, labelled=True, classes=["persn"])
+        resolve_detection("traffic/traffic.yaml", traffic, labeled=True, classes=["persn"])
 
 
 @pytest.mark.parametrize("name", ["traffic/images", "traffic/traffic.yaml"])
@@ -59,7 +59,7 @@ def test_as_a_target_no_annotation_is_read(traffic, name):
 
 
 def test_a_name_of_the_catalog(toy_root):
-    dataset = resolve_detection("toy_cityscapes_det_val", toy_root, labelled=True)
+    dataset = resolve_detection("toy_cityscapes_det_val", toy_root, labeled=True)
     assert len(dataset.records) == 3 and dataset.records[0].annotations
 
 
@@ -79,5 +79,5 @@ def test_what_is_wrong_is_said_in_one_line(traffic, name, content, error, text):
     if content is not None:
         Path(name).write_text(content)
     with pytest.raises(error) as caught:
-        resolve_detection(name, traffic, labelled=True)
+        resolve_detection(name, traffic, labeled=True)
     assert text in str(caught.value) and "\n" not in str(caught.value)

@@ -60,7 +60,7 @@ def test_every_name_loads_complete_sorted_and_unique(root):
     ]
     assert list(SEGMENTATION) == sorted([*real, *(f"toy_{name}" for name in real)])
     for name in SEGMENTATION:
-        dataset = load_segmentation(name, root, labelled=True)
+        dataset = load_segmentation(name, root, labeled=True)
         names = [r.name for r in dataset.records]
         assert names == sorted(set(names))
         assert names
@@ -142,7 +142,7 @@ def test_a_target_without_label_folder_has_no_labels(name, tmp_path):
     dataset = load_segmentation(name, tmp_path)
     assert [r.label for r in dataset.records] == [None]
     with pytest.raises(MissingFileError, match="labels are needed, but there is no folder"):
-        load_segmentation(name, tmp_path, labelled=True)
+        load_segmentation(name, tmp_path, labeled=True)
 
 
 def test_folders_without_frames_are_named(tmp_path):

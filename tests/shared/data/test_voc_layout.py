@@ -36,7 +36,7 @@ def voc_tree(tree: Path, split: str, xmls: dict[str, str], listed: str | None = 
 
 
 def boxes(root: Path, name: str = "voc2007_trainval", **arguments) -> dict[str, list]:
-    dataset = load_detection(name, root, labelled=True, **arguments)
+    dataset = load_detection(name, root, labeled=True, **arguments)
     return {
         r.name: [(a.category, a.box, a.difficult) for a in r.annotations] for r in dataset.records
     }
@@ -121,7 +121,7 @@ def test_voc_xml_as_found_in_the_wild(tmp_path):
         "b": [],
         "c": [("car", (0, 0, 30, 2), False)],
     }
-    record = load_detection("voc2007_trainval", tmp_path, labelled=True).records[1]
+    record = load_detection("voc2007_trainval", tmp_path, labeled=True).records[1]
     assert (record.height, record.width) == (20, 30)
 
 
