@@ -18,13 +18,9 @@ SCRIPTS = [
 def test_all_files_of_the_packages_are_installed(tmp_path):
     pytest.importorskip("setuptools")
     library = tmp_path / "library"
-    subprocess.run(
-        [sys.executable, "setup.py", "--quiet"]
-        + ["egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(library)],
-        cwd=REPOSITORY,
-        check=True,
-        timeout=120,
-    )
+    egg, build = ("egg_info", "--egg-base", tmp_path), ("build_py", "--build-lib", library)
+    setup = [sys.executable, "setup.py", "--quiet", *map(str, (*egg, *build))]
+    subprocess.run(setup, cwd=REPOSITORY, check=True, timeout=120)
     installed = {str(path.relative_to(library)) for path in library.rglob("*.*")}
     ours = {
         str(path.relative_to(REPOSITORY)).replace("configs/", "shared/configs/")
