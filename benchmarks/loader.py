@@ -21,22 +21,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seg_adapt.data.cache import ResizedFiles
-from seg_adapt.data.dataset import read_pair
+from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image, resize_labels
 from shared.data.images import read_image, read_labels, remap
 from shared.data.label_maps import label_space, lookup_table
-from shared.data.records import SegmentationRecord
+from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.toy import render
 
 SOURCE_SIZE, SIZE = (1024, 2048), (512, 1024)
 NOISE = 0.8
-TABLE = lookup_table("cityscapes", label_space("cityscapes19"))
+SPACE = label_space("cityscapes19")
+TABLE = lookup_table("cityscapes", SPACE)
+# How labels are written here; the records come later.
+FRAMES = SegmentationDataset("frames", (), "cityscapes", "index", Path())
 
 Load = Callable[[SegmentationRecord], tuple[Tensor, Tensor]]
 
 
 def load_ours(record: SegmentationRecord) -> tuple[Tensor, Tensor]:
-    image, labels = read_pair(record, "index", TABLE)
+    image, labels = Reader(FRAMES, SPACE)(record)
     return resize_image(image, SIZE), resize_labels(labels, SIZE)
 
 
@@ -51,13 +54,8 @@ def load_pillow(record: SegmentationRecord) -> tuple[Tensor, Tensor]:
 
 
 def pipelines(cache: Path) -> dict[str, Load]:
-    resized = ResizedFiles(cache, SIZE[::-1], "bicubic")
-
-    def load_cached(record: SegmentationRecord) -> tuple[Tensor, Tensor]:
-        labels = remap(resized.labels(record.label, "index"), TABLE)
-        return resized.image(record.image), labels
-
-    return {"Pillow": load_pillow, "ours": load_ours, "ours, DATASETS.CACHE": load_cached}
+    cached = Reader(FRAMES, SPACE, ResizedFiles(cache, SIZE[::-1], "bicubic"))
+    return {"Pillow": load_pillow, "ours": load_ours, "ours, DATASETS.CACHE": cached}
 
 
 class Frames(Dataset):

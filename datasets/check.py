@@ -8,9 +8,12 @@ Ends with 0 where no error was found, 1 where one was, 2 where the check could n
 """
 
 try:
-    from street_adapt.script import run
-except ModuleNotFoundError:
-    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+    from shared.cli import run
+except ImportError as error:
+    raise SystemExit(
+        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
+        "hides ours"
+    ) from None
 
 from shared.data.checker import main
 

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 try:
-    from street_adapt.script import run
-except ModuleNotFoundError:
-    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+    from shared.cli import run
+except ImportError as error:
+    raise SystemExit(
+        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
+        "hides ours"
+    ) from None
 
 import numpy as np
 import torch

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from street_adapt.script import run
-except ModuleNotFoundError:
-    raise SystemExit("not installed: run `pip install -e .` in the repository first") from None
+    from shared.cli import run
+except ImportError as error:
+    raise SystemExit(
+        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
+        "hides ours"
+    ) from None
 
 from fvcore.common.config import CfgNode
 

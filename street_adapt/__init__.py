@@ -22,15 +22,31 @@ torch.Size([2, 64, 96])
 """
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from street_adapt.siblings import check_shared
 
 if TYPE_CHECKING:
     from street_adapt.api import Adaptation, load
 
 __all__ = ["Adaptation", "load"]
 __version__ = "0.1.0"
+
+
+_SHARED = Path(__file__).resolve().parents[1] / "shared"
+
+
+def check_shared() -> None:
+    """ImportError, in one line, where another package called `shared` comes first on the path."""
+    spec = find_spec("shared")
+    if spec is None:
+        return  # its import says so
+    folders = spec.submodule_search_locations or [spec.origin]
+    if not any(Path(folder).resolve() == _SHARED for folder in folders):
+        raise ImportError(
+            f"another package 'shared', {next(iter(folders))}, hides that of street-adapt, "
+            f"{_SHARED}: take it off PYTHONPATH, or work in another folder"
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -7,10 +7,15 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from street_adapt import __version__
-from street_adapt.script import EXIT_USER_ERROR, call
+from street_adapt import __version__, check_shared
 
-# isort: split
+try:
+    check_shared()
+except ImportError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+from shared.cli import EXIT_USER_ERROR, call
 from shared.errors import UserError
 from shared.registry import nearest
 

@@ -56,13 +56,18 @@ def foreign(request, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [["-m", "street_adapt", "check"], *([s] for s in SCRIPTS)])
-def test_a_foreign_shared_is_one_line_and_exit_code_2(command, foreign):
-    if command[0] in SCRIPTS:
-        command = [REPOSITORY / command[0]]
-    result = python(*command, "--help", first=foreign)
+def test_a_foreign_shared_is_one_line_and_exit_code_2(foreign):
+    result = python("-m", "street_adapt", "check", "--help", first=foreign)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "another package 'shared'" in result.stderr and str(foreign / "shared") in result.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_says_in_one_line_that_another_shared_may_hide_ours(script, tmp_path):
+    (tmp_path / "shared.py").touch()
+    result = python(REPOSITORY / script, "--help", first=tmp_path)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "another package 'shared' hides ours" in result.stderr
 
 
 @pytest.mark.parametrize(

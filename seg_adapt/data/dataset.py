@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from seg_adapt.data.cache import ResizedFiles
+from seg_adapt.data.reading import Reader, read_pseudo_labels
 from seg_adapt.data.transforms import JointTransform
 from seg_adapt.structures import Geometry, SourceBatch, TargetBatch
-from shared.data.images import image_size, read_image, read_labels, remap
-from shared.data.label_maps import LabelSpace, lookup_table
-from shared.data.records import SegmentationDataset, SegmentationRecord
+from shared.data.label_maps import LabelSpace
+from shared.data.records import SegmentationDataset
 from shared.domain_losses import Domain
-from shared.errors import MissingFileError, UserError
+from shared.errors import UserError
 from shared.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -31,36 +31,6 @@ class Sample:
     labels: Tensor | None
     geometry: Geometry
     name: str
-
-
-def check_sizes(
-    record: SegmentationRecord, image: tuple[int, int], labels: tuple[int, int]
-) -> None:
-    """UserError where an image and its labels differ in (height, width)."""
-    if image != labels:
-        raise UserError(
-            f"{record.label} is {labels[1]}x{labels[0]} but its image {record.image} is "
-            f"{image[1]}x{image[0]}: unpack the pair again or remove both files"
-        )
-
-
-def read_pair(
-    record: SegmentationRecord, encoding: str, table: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """Image (3, H, W) and train ids (H, W), both uint8, of one record.
-
-    Args:
-        table: (256,) raw id to train id.
-    """
-    image = read_image(record.image)
-    labels = remap(read_labels(record.label, encoding), table)
-    check_sizes(record, tuple(image.shape[-2:]), tuple(labels.shape))
-    return image, labels
-
-
-def pseudo_label_path(folder: Path, name: str) -> Path:
-    """The PNG of train ids of the record of that name."""
-    return folder / f"{name}.png"
 
 
 class SlotDataset(Slots):
@@ -90,52 +60,26 @@ class SlotDataset(Slots):
             raise ValueError("a source dataset needs a label space")
         if domain is Domain.SOURCE and pseudo_labels is not None:
             raise ValueError("a source dataset has labels of its own")
-        self.table = lookup_table(dataset.id_table, space) if domain is Domain.SOURCE else None
         self.transform = transform
         self.pseudo_labels = pseudo_labels
-        self.resized = None
+        resized = None
         if cache is not None and transform.resize and transform.scales == (1.0, 1.0):
-            self.resized = ResizedFiles(cache, tuple(transform.resize), transform.interpolation)
+            resized = ResizedFiles(cache, tuple(transform.resize), transform.interpolation)
         elif cache is not None:
             logger.warning(
                 "data set '%s' does not use DATASETS.CACHE: that takes a RESIZE and SCALES of 1",
                 dataset.name,
             )
+        self.read = Reader(self.dataset, space, resized)
 
     def load(self, slot: int) -> Sample:
         record = self.record(slot)
-        if self.resized is not None:
-            image, labels, original = self._read_resized(record)
-        elif self.domain is Domain.SOURCE:
-            image, labels = read_pair(record, self.dataset.encoding, self.table)
-            original = None
-        else:
-            image, labels, original = read_image(record.image), None, None
+        image, labels = self.read(record)
         if self.pseudo_labels is not None:
-            labels = self._read_pseudo_labels(record)
+            labels = read_pseudo_labels(self.pseudo_labels, record)
+        original = self.read.original_size(record)
         image, labels, geometry = self.transform(image, labels, self.generator(slot), original)
         return Sample(self.domain, image, labels, geometry, record.name)
-
-    def _read_resized(
-        self, record: SegmentationRecord
-    ) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
-        """Image and train ids at the transform's size, and the file's own (height, width)."""
-        original = image_size(record.image)
-        labels = None
-        if self.domain is Domain.SOURCE:
-            check_sizes(record, original, image_size(record.label))
-            labels = remap(self.resized.labels(record.label, self.dataset.encoding), self.table)
-        return self.resized.image(record.image), labels, original
-
-    def _read_pseudo_labels(self, record: SegmentationRecord) -> Tensor:
-        path = pseudo_label_path(self.pseudo_labels, record.name)
-        try:
-            return read_labels(path, "index")
-        except MissingFileError:
-            raise MissingFileError(
-                f"no pseudo-labels {path} of {record.image}: restore the file, or start a new run "
-                "with --output"
-            ) from None
 
     def batch(self, slots: Sequence[int]) -> SourceBatch | TargetBatch:
         return collate(super().batch(slots))
@@ -143,9 +87,9 @@ class SlotDataset(Slots):
     def labels(self, slot: int) -> np.ndarray:
         """The labels (H, W) uint8 of a source's sample, without reading its image."""
         record = self.record(slot)
-        labels = remap(read_labels(record.label, self.dataset.encoding), self.table)
+        labels, original = self.read.labels(record), self.read.original_size(record)
         blank = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, *labels.shape)
-        return self.transform(blank, labels, self.generator(slot))[1].numpy()
+        return self.transform(blank, labels, self.generator(slot), original)[1].numpy()
 
 
 def collate(samples: Sequence[Sample]) -> SourceBatch | TargetBatch:

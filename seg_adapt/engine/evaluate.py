@@ -8,14 +8,14 @@ import torch
 from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
-from seg_adapt.data.dataset import read_pair
+from seg_adapt.data.reading import Reader
 from seg_adapt.evaluation.cityscapes import run_official, write_prediction
 from seg_adapt.evaluation.confusion import ConfusionMatrix
 from seg_adapt.evaluation.inference import Windows, network_size, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import distributed
 from shared.data.images import write_png
-from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.label_maps import LabelSpace
 from shared.data.records import SegmentationDataset
 
 
@@ -50,7 +50,7 @@ def evaluate(
         predictions: folder of one PNG per image: label ids where the space has them (what the
             official script reads), train ids otherwise.
     """
-    table = lookup_table(dataset.id_table, space)
+    read = Reader(dataset, space)
     matrix = ConfusionMatrix(space.num_classes)
     records = dataset.records[distributed.rank() :: distributed.world_size()]
     with evaluating(method):
@@ -61,7 +61,7 @@ def evaluate(
             disable=not distributed.is_main(),
             mininterval=1.0,
         ):
-            image, labels = read_pair(record, dataset.encoding, table)
+            image, labels = read(record)
             train_ids = predict_train_ids(
                 method,
                 image[None].to(device),

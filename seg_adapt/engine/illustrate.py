@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from seg_adapt.data.dataset import SlotDataset, read_pair
+from seg_adapt.data.dataset import SlotDataset
+from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.evaluate import evaluating, prediction_path
 from seg_adapt.evaluation.inference import network_size
@@ -50,13 +51,13 @@ def prediction_panels(
     Args:
         columns: title to folder of predictions.
     """
-    table = lookup_table(test.id_table, space)
+    read = Reader(test, space)
     written = np.arange(256, dtype=np.uint8)
     if space.label_ids is not None:
         written = lookup_table("cityscapes", space)
     panels = {}
     for record in evenly_spaced(test.records, cfg.TEST.PICTURES):
-        image, labels = read_pair(record, test.encoding, table)
+        image, labels = read(record)
         tiles = {"input": to_array(image), "ground truth": encode_colors(labels, space)}
         size = network_size(cfg, "TEST") or tuple(image.shape[-2:])
         seen = resize_image(image, size, cfg.INPUT.INTERPOLATION)[None].to(device)

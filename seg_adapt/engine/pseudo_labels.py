@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from seg_adapt.data.dataset import pseudo_label_path
+from seg_adapt.data.reading import pseudo_label_path
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.evaluate import evaluating
 from seg_adapt.evaluation.inference import Windows, window_probabilities
@@ -158,7 +158,7 @@ def make_pseudo_labels(
         for record, probabilities in predictions("pseudo-labels"):
             labels = assign_pseudo_labels(probabilities, thresholds)[0].cpu()
             labelled += torch.bincount(labels.flatten(), minlength=IGNORE + 1)[:num_classes]
-            write_png(pseudo_label_path(folder, record.name), labels.numpy())
+            write_png(pseudo_label_path(folder, record), labels.numpy())
     labelled = distributed.sum_tensor(labelled)
     pixels = histograms.counts.sum()
     summary = {

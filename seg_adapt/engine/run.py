@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from tqdm import tqdm
 
 from seg_adapt.config import check
-from seg_adapt.data.dataset import check_sizes
+from seg_adapt.data.reading import check_sizes
 from seg_adapt.engine.build import (
     build_method,
     dataset_root,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_adapt.data.dataset import read_pair
 from seg_adapt.data.fda import stylise
+from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.evaluate import evaluating
 from seg_adapt.evaluation.confusion import ConfusionMatrix
@@ -18,7 +18,7 @@ from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
 from shared import checkpoint, distributed
 from shared.data.images import read_image
-from shared.data.label_maps import LabelSpace, lookup_table
+from shared.data.label_maps import LabelSpace
 from shared.data.records import SegmentationDataset
 from shared.errors import UserError
 from shared.processes import prefetch
@@ -73,7 +73,7 @@ class StylisedImages:
         self.num_classes = space.num_classes
         self.resize = resize
         self.interpolation = interpolation
-        self.table = lookup_table(held_out.id_table, space)
+        self.read = Reader(held_out, space)
         generator = np.random.default_rng([seed, 3])
         draws = generator.integers(len(target.records), size=len(held_out.records))
         self.styles = [target.records[draw].image for draw in draws]
@@ -84,7 +84,7 @@ class StylisedImages:
     def load(self, index: int) -> tuple[Tensor, Tensor]:
         """Images (number of βs, 3, h, w) at the network's size and train ids (H, W) at the
         file's own, all uint8."""
-        image, labels = read_pair(self.held_out.records[index], self.held_out.encoding, self.table)
+        image, labels = self.read(self.held_out.records[index])
         size = self.resize or tuple(image.shape[-2:])
         image = resize_image(image, size, self.interpolation)
         style = resize_image(read_image(self.styles[index]), size, self.interpolation)

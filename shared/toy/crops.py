@@ -112,7 +112,7 @@ class _Candidates:
         return [present[k] for k in generator.permutation(len(present))]
 
     def window(self, label: int, generator: np.random.Generator) -> tuple[int, int, int]:
-        """Left, top and side of a square in which the class dominates or is centred."""
+        """Left, top and side of a square in which the class dominates or is centered."""
         if label in self.boxes:
             boxes = self.boxes[label]
             left, top, right, bottom = boxes[int(generator.integers(len(boxes)))]

@@ -44,7 +44,7 @@ def _columns(table: str) -> dict[str, dict[str, Cell]]:
     return columns
 
 
-# Metres, fractions of the picture, probabilities, and mean counts per frame.
+# Meters, fractions of the picture, probabilities, and mean counts per frame.
 _CONTENTS = """
                  game        real        clipart     crops
 focal            0.78..0.92  0.88..1.08  0.8..1.0    0.75..1.1

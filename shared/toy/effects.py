@@ -48,7 +48,7 @@ def _noise(image: np.ndarray, style: Style, generator: np.random.Generator) -> n
 
 def _outline(image: np.ndarray, raster: Raster, thickness: int) -> np.ndarray:
     """Ink where two faces meet, except far away, where it would flood everything."""
-    code = (raster.things * len(PARTS) + raster.parts).take(raster.face)
+    code = (raster.owners * len(PARTS) + raster.parts).take(raster.face)
     ink = np.zeros(code.shape, np.uint8)
     ink[:, 1:] = code[:, 1:] != code[:, :-1]
     ink[1:] |= code[1:] != code[:-1]
@@ -90,8 +90,8 @@ def fog(image: np.ndarray, depth: np.ndarray, beta: float, airlight: np.ndarray)
     """I = J·t + A·(1 − t) with t = exp(−β·d), the model of Foggy Cityscapes.
 
     Args:
-        depth: (H, W) metres.
-        beta: attenuation, 1 / metre.
+        depth: (H, W) meters.
+        beta: attenuation, 1 / meter.
         airlight: (3,) float32 atmospheric light A.
     """
     transmission = cv2.exp(-beta * depth)

@@ -21,7 +21,7 @@ class ToyObject:
         polygon: (K, 2) int32 pixel x, y; may leave the picture.
         instance: 0 for stuff and groups; for things n = 1, 2, … per class, which is pixel value
             id·1000 + n − 1 of the instance picture. Parts of one thing share it.
-        depth: metres, of the part nearest to the camera.
+        depth: meters, of the part nearest to the camera.
     """
 
     label: str
@@ -47,7 +47,7 @@ class ToyFrame:
         image: (H, W, 3) uint8 RGB.
         label_ids: (H, W) uint8, Cityscapes label ids.
         instance_ids: (H, W) uint16, things id·1000 + k with k from 0, everything else the id.
-        depth: (H, W) float32 metres along the optical axis; the sky is at 1000.
+        depth: (H, W) float32 meters along the optical axis; the sky is at 1000.
         objects: in painter's order, later ones cover earlier ones.
     """
 

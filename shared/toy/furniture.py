@@ -1,4 +1,4 @@
-"""Poles, lights, signs, trees and other things that stand on the ground, in metres."""
+"""Poles, lights, signs, trees and other things that stand on the ground, in meters."""
 
 import functools
 import math

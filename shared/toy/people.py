@@ -1,4 +1,4 @@
-"""Pedestrians, riders, bicycles and motorcycles, in metres."""
+"""Pedestrians, riders, bicycles and motorcycles, in meters."""
 
 import math
 from collections.abc import Callable

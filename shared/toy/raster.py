@@ -15,8 +15,8 @@ class Raster:
 
     Args:
         face: (H, W) int32, the visible face; index of the next five.
-        parts, planes, shades, things: (F,) of the faces.
-        tints: (F, 4) float32 random numbers 0..1 of the things that the faces belong to.
+        parts, planes, shades, owners: (F,) of the faces.
+        tints: (F, 4) float32 random numbers 0..1 of the objects that the faces belong to.
         label_ids, instance_ids, objects, depth: see ToyFrame.
         across, up: (H, W) float32, metric surface coordinates for textures.
         shadow: (H, W) uint8, 0, LONG_SHADOW or CONTACT_SHADOW; meaningful on the ground.
@@ -27,7 +27,7 @@ class Raster:
     parts: np.ndarray
     planes: np.ndarray
     shades: np.ndarray
-    things: np.ndarray
+    owners: np.ndarray
     tints: np.ndarray
     label_ids: np.ndarray
     instance_ids: np.ndarray
@@ -39,23 +39,23 @@ class Raster:
 
 
 def rasterize(scene: Scene, height: int, width: int) -> Raster:
-    painted, owner = np.zeros((2, height, width), np.int32)
+    painted, outline = np.zeros((2, height, width), np.int32)
     objects: list[ToyObject] = []
     silhouettes: list[int] = []
     polygons = scene.camera.polygons((face.points for face in scene.faces), height, width)
     for index, (face, polygon) in enumerate(zip(scene.faces, polygons, strict=True)):
         cv2.fillPoly(painted, [polygon], index)
         if not face.detail:
-            cv2.fillPoly(owner, [polygon], len(objects))
-            label, instance, depth, _ = scene.things[face.thing]
+            cv2.fillPoly(outline, [polygon], len(objects))
+            label, instance, depth, _ = scene.objects[face.owner]
             objects.append(ToyObject(label, polygon, instance, depth))
             silhouettes.append(index)
-    parts, _, things, planes, shades, _ = zip(*scene.faces, strict=True)
-    # Paint that left the silhouette of its thing is taken back. A detail may cover every part of
-    # its own thing, so things are compared, not parts.
-    things = np.array(things, np.int32)
-    outline = np.array(silhouettes, np.int32).take(owner)
-    np.copyto(painted, outline, where=things.take(painted) != things.take(outline))
+    parts, _, owners, planes, shades, _ = zip(*scene.faces, strict=True)
+    # Paint that left the silhouette of its object is taken back. A detail may cover every part of
+    # its own object, so objects are compared, not parts.
+    owners = np.array(owners, np.int32)
+    silhouette = np.array(silhouettes, np.int32).take(outline)
+    np.copyto(painted, silhouette, where=owners.take(painted) != owners.take(silhouette))
     planes = np.array(planes)
     label_ids = np.array([item.label_id for item in objects], np.uint8)
     instance_ids = np.array([item.instance_id for item in objects], np.uint16)
@@ -66,10 +66,10 @@ def rasterize(scene: Scene, height: int, width: int) -> Raster:
         parts=np.array(parts),
         planes=planes,
         shades=np.array(shades, np.float32),
-        things=things,
-        tints=np.array([thing.tint for thing in scene.things], np.float32)[things],
-        label_ids=label_ids.take(owner),
-        instance_ids=instance_ids.take(owner),
+        owners=owners,
+        tints=np.array([item.tint for item in scene.objects], np.float32)[owners],
+        label_ids=label_ids.take(outline),
+        instance_ids=instance_ids.take(outline),
         objects=tuple(objects),
         depth=depth,
         across=across,

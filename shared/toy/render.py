@@ -34,7 +34,7 @@ def render(
         domain: one of DOMAINS; domains of one world have equal labels at equal indices. "foggy" is
             "real" through fog.
         height, width: pixels, at least 64×128; the scene scales with them.
-        fog_beta: attenuation of "foggy", 1 / metre.
+        fog_beta: attenuation of "foggy", 1 / meter.
     """
     _check(domain, index, seed, height, width)
     world, look = DOMAINS[domain]

@@ -1,4 +1,4 @@
-"""A scene as painted planar faces in world metres.
+"""A scene as painted planar faces in world meters.
 
 World axes: x right, y up from the road surface, z forward from the camera.
 """
@@ -68,7 +68,7 @@ class Camera:
         focal: focal length in picture widths.
         center: vanishing point, fraction of the width.
         horizon: fraction of the height.
-        height: metres above the road.
+        height: meters above the road.
     """
 
     focal: float
@@ -77,7 +77,7 @@ class Camera:
     height: float
 
     def project(self, points: Points, height: int, width: int) -> np.ndarray:
-        """World metres to pixels (N, 2) int32."""
+        """World meters to pixels (N, 2) int32."""
         points = np.array(points)
         scale = self.focal * width / points[:, 2]
         x = self.center * width + points[:, 0] * scale
@@ -98,20 +98,20 @@ class Face(NamedTuple):
     """A polygon in the world.
 
     Args:
-        thing: number of the object that it belongs to.
+        owner: number of the object that it belongs to.
         shade: brightness of its orientation against a face towards the camera.
-        detail: paint on the silhouette of its thing, not part of it.
+        detail: paint on the silhouette of its object, not part of it.
     """
 
     part: int
     points: Points
-    thing: int
+    owner: int
     plane: int
     shade: float
     detail: bool
 
 
-class Thing(NamedTuple):
+class SceneObject(NamedTuple):
     label: str
     instance: int
     depth: float
@@ -131,7 +131,7 @@ class Scene:
     def __init__(self, camera: Camera, draws: Draws, aspect: float) -> None:
         self.camera, self.draws, self.aspect = camera, draws, aspect
         self.faces: list[Face] = []
-        self.things: list[Thing] = []
+        self.objects: list[SceneObject] = []
         self.shadows: list[tuple[int, Points]] = []
         self._counts: Counter[str] = Counter()
 
@@ -144,11 +144,11 @@ class Scene:
         self._counts[label] += 1
         instance = self._counts[label] if label in THINGS else 0
         unit = self.draws.unit
-        self.things.append(Thing(label, instance, z, (unit(), unit(), unit(), unit())))
+        self.objects.append(SceneObject(label, instance, z, (unit(), unit(), unit(), unit())))
         return self.upright(x, z, angle)
 
     def upright(self, x: float, z: float, angle: float = 0.0) -> Callable[..., None]:
-        """`paint(part, outline, shade=1.0, detail=False)` for outlines (right, up) in metres.
+        """`paint(part, outline, shade=1.0, detail=False)` for outlines (right, up) in meters.
 
         They stand on the ground at (x, z), turned by `angle` from the picture.
         """
@@ -170,20 +170,26 @@ class Scene:
         detail: bool = False,
     ) -> None:
         """Paint a polygon. Its plane's offset is read from the first point."""
-        face = Face(PART_INDEX[part], points, len(self.things) - 1, plane, shade, detail)
+        face = Face(PART_INDEX[part], points, len(self.objects) - 1, plane, shade, detail)
         self.faces.append(face)
 
     def strip(
-        self, part: str, left: float, right: float, near: float, far: float, detail: bool = False
+        self,
+        part: str,
+        left: float,
+        right: float,
+        near: float = NEAR,
+        far: float = 900.0,
+        detail: bool = False,
     ) -> None:
-        """A rectangle of the ground."""
+        """A rectangle of the ground, by default as long as the street."""
         corners = [(x, 0.0, z) for x, z in box(left, max(near, NEAR), right, far)]
         self.face(part, corners, plane=GROUND, detail=detail)
 
     def cast_shadows(
         self, left: float, right: float, near: float, far: float, height: float
     ) -> None:
-        """Contact and cast shadow of a box-shaped thing."""
+        """Contact and cast shadow of a box-shaped object."""
         near = max(near, 1.2)
         contact = [(left, 0.0, near - 0.15), (right, 0.0, near - 0.15), (right, 0.0, far)]
         self.shadows.append((CONTACT_SHADOW, [*contact, (left, 0.0, far)]))
@@ -193,7 +199,7 @@ class Scene:
         self.shadows.append((LONG_SHADOW, [*cast, (left, 0.0, far)]))
 
     def narrow_shadow(self, x: float, z: float, half: float, height: float) -> None:
-        """Contact and cast shadow of a narrow upright thing."""
+        """Contact and cast shadow of a narrow upright object."""
         self.cast_shadows(x - half, x + half, z - half * 0.5, z + half * 0.5, height)
 
     def at_picture(self, x: float, y: float, z: float) -> tuple[float, float, float]:

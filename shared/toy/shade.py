@@ -13,7 +13,7 @@ from shared.toy.textures import LEVELS, SIZE, bank, light_field
 
 _BAY = 24  # texels of one window bay
 _DEEP = 131072.0  # keeps texture coordinates positive: truncation is then a floor
-_WALL, _GLASS, _FRAME, _DARK = 0, 1, 2, 3
+_GLASS, _FRAME, _DARK = 1, 2, 3  # in a bay; 0 is the wall
 _LIT = (255, 214, 130)
 
 
@@ -107,15 +107,15 @@ def _paint_windows(raster: Raster, style: Style, image: np.ndarray, weight: np.n
     tints = raster.tints
     column = raster.across.reshape(-1)[pixels] / (1.8 + 1.8 * tints[:, 2])[face] + 512.0
     row = raster.up.reshape(-1)[pixels] / (2.8 + 0.9 * tints[:, 3])[face] + 0.02
-    bay, storey = column.astype(np.int32), row.astype(np.int32)
+    bay, floor = column.astype(np.int32), row.astype(np.int32)
     bays = _bays()
     design = (tints[:, 1] * 977 % 1 * (len(bays) - 1)).astype(np.int32)[face]
-    design[(tints[:, 0] * 531 % 1 < 0.35)[face] & (storey == 0)] = len(bays) - 1
+    design[(tints[:, 0] * 531 % 1 < 0.35)[face] & (floor == 0)] = len(bays) - 1
     across = ((column - bay) * _BAY).astype(np.int32)
-    along = (np.clip(row - storey, 0, 0.999) * _BAY).astype(np.int32)
+    along = (np.clip(row - floor, 0, 0.999) * _BAY).astype(np.int32)
     code = bays[design, along, across]
-    things = raster.things.astype(np.int64)[face]
-    salt = (bay * 73856093) ^ (storey * 19349663) ^ (things * 83492791)
+    owners = raster.owners.astype(np.int64)[face]
+    salt = (bay * 73856093) ^ (floor * 19349663) ^ (owners * 83492791)
     dark, bright = style.palette[PART_INDEX["glass"], 0], style.palette[PART_INDEX["sky"], 0]
     panes = np.array([dark, 0.35 * dark + 0.6 * bright, _LIT]).repeat(style.glass, axis=0)
     shades = 0.75 + 0.5 * ((salt >> 3) & 15) / 15.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shared.toy.domains import Contents
 from shared.toy.furniture import blob, tree
-from shared.toy.scene import LONG_SHADOW, SKY_DEPTH, WALL, Draws, Points, Scene, box
+from shared.toy.scene import LONG_SHADOW, NEAR, SKY_DEPTH, WALL, Draws, Points, Scene, box
 
 LANE = 3.4
 FAR = 170.0
@@ -14,7 +14,7 @@ NEAREST = 1.2
 
 @dataclass(frozen=True)
 class Side:
-    """Distances from the camera's lane, in metres: always positive; sign is -1 left, 1 right."""
+    """Distances from the camera's lane, in meters: always positive; sign is -1 left, 1 right."""
 
     sign: int
     lanes: int
@@ -24,6 +24,10 @@ class Side:
     walk: float
     line: float
     parking_label: str
+
+    def span(self, inner: float, outer: float) -> tuple[float, float]:
+        """Two distances as x from left to right."""
+        return (inner, outer) if self.sign > 0 else (-outer, -inner)
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class Street:
         """Whether a stretch reaches into the crossing street."""
         return self.junction is not None and near < self.junction[1] and far > self.junction[0]
 
-    def stretches(self, near: float, far: float) -> list[tuple[float, float]]:
+    def stretches(self, far: float) -> list[tuple[float, float]]:
+        """The street up to `far` without the crossing one."""
         if self.junction is None:
-            return [(near, far)]
-        return [(near, self.junction[0]), (self.junction[1], far)]
+            return [(NEAR, far)]
+        return [(NEAR, self.junction[0]), (self.junction[1], far)]
 
 
 def lay_out(draws: Draws, contents: Contents) -> Street:
@@ -73,26 +78,27 @@ def draw_ground(scene: Scene, street: Street) -> None:
         scene.upright(x, SKY_DEPTH)("cloud", blob(draws, y, rx, ry), detail=True)
     outer = "terrain" if draws.chance(0.7) else "sidewalk"
     scene.begin(outer, 0.0, 5.0)
-    scene.strip(outer, -300.0, 300.0, 1.0, 900.0)
+    scene.strip(outer, -300.0, 300.0)
     for side in street.sides:
         scene.begin("sidewalk", 0.0, 4.0)
-        _strip(scene, "sidewalk", side, side.parking, side.walk)
-        _strip(scene, "curb", side, side.parking, side.parking + 0.18, detail=True)
-        for inner, outer in ((side.parking + 0.18, side.verge), (side.walk, side.line)):
+        scene.strip("sidewalk", *side.span(side.parking, side.walk))
+        curb = side.parking + 0.18
+        scene.strip("curb", *side.span(side.parking, curb), detail=True)
+        for inner, outer in ((curb, side.verge), (side.walk, side.line)):
             if outer - inner > 0.5:
                 scene.begin("terrain", 0.0, 4.0)
-                _strip(scene, "terrain", side, inner, outer)
+                scene.strip("terrain", *side.span(inner, outer))
     scene.begin("road", 0.0, 3.0)
     left, right = street.sides
     if street.junction is not None:
         scene.strip("road", -120.0, 120.0, *street.junction)
-    scene.strip("road", -left.road, right.road, 1.0, 900.0)
+    scene.strip("road", -left.road, right.road)
     _draw_markings(scene, street)
     for side in street.sides:
         if side.parking > side.road:
             scene.begin(side.parking_label, 0.0, 4.0)
-            for stretch in street.stretches(1.0, 900.0):
-                _strip(scene, "parking", side, side.road, side.parking, *stretch)
+            for stretch in street.stretches(900.0):
+                scene.strip("parking", *side.span(side.road, side.parking), *stretch)
     if draws.chance(0.2) and left.lanes > 1:
         scene.begin("ground", 0.0, 8.0)
         near = draws.between(9.0, 25.0)
@@ -100,26 +106,12 @@ def draw_ground(scene: Scene, street: Street) -> None:
         scene.strip("ground", at - 0.5, at + 0.5, near, near + draws.between(6.0, 25.0))
 
 
-def _strip(
-    scene: Scene,
-    part: str,
-    side: Side,
-    inner: float,
-    outer: float,
-    near: float = 1.0,
-    far: float = 900.0,
-    detail: bool = False,
-) -> None:
-    left, right = sorted((side.sign * inner, side.sign * outer))
-    scene.strip(part, left, right, near, far, detail)
-
-
 def _draw_markings(scene: Scene, street: Street) -> None:
     draws, (left, right) = scene.draws, street.sides
     for k in range(left.lanes + right.lanes):
         x = -0.5 * LANE - LANE * (left.lanes - 1) + LANE * k
         if k == 0 and draws.chance(0.4):
-            for stretch in street.stretches(1.0, 150.0):
+            for stretch in street.stretches(150.0):
                 scene.strip("lane", x - 0.07, x + 0.07, *stretch, detail=True)
             continue
         z = draws.between(1.0, 6.0)
@@ -128,7 +120,7 @@ def _draw_markings(scene: Scene, street: Street) -> None:
                 scene.strip("lane", x - 0.07, x + 0.07, z, z + 3.0, detail=True)
             z += 7.0
     if draws.chance(0.45):
-        for stretch in street.stretches(1.0, 150.0):
+        for stretch in street.stretches(150.0):
             scene.strip("lane", right.road - 0.35, right.road - 0.22, *stretch, detail=True)
     if street.junction is not None:
         near = street.junction[0] - 3.6

@@ -13,7 +13,7 @@ _LEAF_INDICES = [
     PART_INDEX[part] for part in ("crown", "crown light", "crown dark", "hedge", "far crown")
 ]
 
-# Texture, texels per metre and strength of the parts of the painted domains, …
+# Texture, texels per meter and strength of the parts of the painted domains, …
 _ABSTRACT = """
 road, sidewalk, terrain, parking: smooth 6 0.35
 crown, crown light, crown dark, hedge: coarse 10 0.5
@@ -62,7 +62,7 @@ tyre, bumper: speckle 60 0.4
 bike wheel: speckle 80 0.8
 ego: cloud 60 0.6
 """
-# Texture, texels per metre and strength that a photographed facade chooses from.
+# Texture, texels per meter and strength that a photographed facade chooses from.
 _FACADES = tuple(
     (PHOTO_KINDS.index(texture), scale, strength)
     for texture, scale, strength in (
@@ -80,7 +80,7 @@ class Style:
     second: np.ndarray  # (parts, 3) second color of a texture as a factor of the first
     family: str  # texture bank
     kind: np.ndarray  # (parts,) texture of the bank
-    scale: np.ndarray  # (parts,) texels per metre
+    scale: np.ndarray  # (parts,) texels per meter
     strength: np.ndarray  # (parts,) of the texture, 0..1
     matrix: np.ndarray  # (3, 4) color transform of the finished picture, on 0..255 values
     jitter: float = 0.04  # brightness and color variation of objects, fraction
@@ -93,19 +93,19 @@ class Style:
     glass: tuple[int, int, int] = (3, 1, 0)  # weights of dark, bright (reflecting), lit windows
     field: float = 0.0  # amplitude of the slow illumination field
     blur: float = 0.0  # Gaussian, pixels
-    noise: float = 0.0  # of the sensor, grey levels
+    noise: float = 0.0  # of the sensor, gray levels
     noise_blur: float = 0.0  # pixels of the noise itself
     jpeg: int = 0  # quality, 0 for none
     outline: float = 0.0  # pixels, 0 for none
-    levels: int = 0  # grey levels per channel, 0 for all
+    levels: int = 0  # gray levels per channel, 0 for all
     wash: float = 0.0  # water-color diffusion, 0..1
     facades: tuple[tuple[int, float, float], ...] = ()  # kind, scale, strength choices of a facade
-    frame: int = 90  # grey level added to a halved wall color for window frames
+    frame: int = 90  # gray level added to a halved wall color for window frames
 
 
 @cache
 def _materials(text: str, kinds: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(parts,) texture, texels per metre and strength; no texture where the text names none."""
+    """(parts,) texture, texels per meter and strength; no texture where the text names none."""
     kind = np.zeros(len(PARTS), np.int32)
     scale = np.ones(len(PARTS), np.float32)
     strength = np.zeros(len(PARTS), np.float64)
@@ -129,7 +129,7 @@ def _second_colors(darkness: float) -> np.ndarray:
 def color_matrix(
     gain: np.ndarray | tuple[float, float, float], saturation: float, contrast: float, lift: float
 ) -> np.ndarray:
-    """Saturation around the luma, then contrast around mid grey, then per-channel gain."""
+    """Saturation around the luma, then contrast around mid gray, then per-channel gain."""
     luma = np.array([0.299, 0.587, 0.114])
     color = saturation * np.eye(3) + (1.0 - saturation) * luma[None, :]
     linear = np.asarray(gain)[:, None] * contrast * color
@@ -181,7 +181,7 @@ def at_dusk(style: Style) -> Style:
 
 
 def random_style(generator: np.random.Generator) -> Style:
-    """Domain randomisation: a style far broader than any domain's and none in particular.
+    """Domain randomization: a style far broader than any domain's and none in particular.
 
     Colors keep a loose tie to the drawn palettes in half of the cases; textures come from the
     abstract bank, which no photographic domain uses.
@@ -189,13 +189,13 @@ def random_style(generator: np.random.Generator) -> Style:
     count = len(PARTS)
     palette = np.repeat(generator.uniform(10, 245, (count, 1, 3)), CHOICES, axis=1)
     palette += generator.normal(0.0, 30.0, palette.shape)
-    known = PALETTES[str(generator.choice(["game", "synthia", "summer", "fall", "drawn"]))]
+    drawn = PALETTES[str(generator.choice(["game", "synthia", "summer", "fall", "drawn"]))]
     tie = generator.choice([0.0, 0.4, 0.8, 1.0])
-    palette = np.clip((1 - tie) * palette + tie * known, 0, 255).astype(np.float32)
+    palette = np.clip((1 - tie) * palette + tie * drawn, 0, 255).astype(np.float32)
     strength = generator.uniform(0.0, 1.0, count) ** 1.5 * generator.uniform(0.0, 1.0)
     second = np.clip(generator.normal(0.7, 0.4, (count, 3)), 0.1, 2.0)
     second = 0.5 * second + 0.5 * second.mean(axis=1, keepdims=True)
-    drawn = generator.random() < 0.12
+    cartoon = generator.random() < 0.12
     return Style(
         palette=palette,
         second=second.astype(np.float32),
@@ -221,6 +221,6 @@ def random_style(generator: np.random.Generator) -> Style:
         blur=generator.choice([0.0, generator.uniform(0.3, 1.5)]),
         noise=generator.choice([0.0, generator.uniform(1.0, 15.0)]),
         noise_blur=generator.choice([0.0, 1.2]),
-        outline=1.0 if drawn else 0.0,
-        levels=int(generator.integers(4, 10)) if drawn else 0,
+        outline=1.0 if cartoon else 0.0,
+        levels=int(generator.integers(4, 10)) if cartoon else 0,
     )

@@ -1,4 +1,4 @@
-"""Cars, trucks, buses and trams, in metres."""
+"""Cars, trucks, buses and trams, in meters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Body:
     """One kind of box-shaped vehicle. Outlines run along the length (or width) and up.
 
     Args:
-        length, width, height: metres.
+        length, width, height: meters.
         side: outline of the side, 0 at the rear.
         rear: outline of the rear, centered.
         side_windows, rear_windows: glass.

@@ -14,7 +14,7 @@ from shared.toy.street import LANE, Side, draw_backdrop, draw_frontage, draw_gro
 
 @dataclass(frozen=True)
 class Item:
-    """Something to paint: lateral position of its middle, depths of its two ends, in metres."""
+    """Something to paint: lateral position of its middle, depths of its two ends, in meters."""
 
     x: float
     near: float
@@ -146,7 +146,7 @@ class _Traffic:
 
     def _fill_sidewalk(self, side: Side) -> None:
         contents, draws = self.contents, self.draws
-        kerb, walk, line = side.parking + 0.35, side.walk, side.line
+        curb, walk, line = side.parking + 0.35, side.walk, side.line
 
         def place(
             count: float, paint: Callable, low: float, high: float, far: float = 55.0, **options
@@ -160,22 +160,22 @@ class _Traffic:
                     z = max(z, abs(x) * self.scene.camera.focal / draws.between(0.3, 0.5))
                     self._add(paint, x, z, 0.1, **options)
 
-        place(contents.trees, furniture.tree, kerb + 0.3, kerb + 0.8, 80.0)
+        place(contents.trees, furniture.tree, curb + 0.3, curb + 0.8, 80.0)
         place(0.8, furniture.bush, walk - 0.1, line + 0.1)
-        place(contents.lamps, furniture.lamp_post, kerb, kerb + 0.2, 70.0)
-        place(contents.signs, furniture.sign, kerb, kerb + 0.3, 32.0)
-        place(0.3, furniture.direction_board, kerb + 0.8, kerb + 1.2, 40.0)
-        place(contents.bollards, furniture.bollard, kerb, kerb + 0.1, 25.0)
+        place(contents.lamps, furniture.lamp_post, curb, curb + 0.2, 70.0)
+        place(contents.signs, furniture.sign, curb, curb + 0.3, 32.0)
+        place(0.3, furniture.direction_board, curb + 0.8, curb + 1.2, 40.0)
+        place(contents.bollards, furniture.bollard, curb, curb + 0.1, 25.0)
         place(contents.clutter, furniture.static_clutter, walk - 0.6, walk)
-        place(0.4 * contents.clutter, furniture.dynamic_clutter, kerb + 0.3, walk)
-        place(contents.people, people.person, kerb + 0.2, walk, 45.0)
-        place(contents.groups, people.person_group, kerb + 0.6, walk, 60.0)
+        place(0.4 * contents.clutter, furniture.dynamic_clutter, curb + 0.3, walk)
+        place(contents.people, people.person, curb + 0.2, walk, 45.0)
+        place(contents.groups, people.person_group, curb + 0.6, walk, 60.0)
         for motor, count in ((False, contents.bicycles), (True, contents.motorcycles)):
-            place(count, people.two_wheeler, kerb + 0.2, kerb + 0.9, 24.0, motor=motor)
+            place(count, people.two_wheeler, curb + 0.2, curb + 0.9, 24.0, motor=motor)
         junction = self.street.junction
         if junction is not None and draws.chance(0.75 * min(contents.lights, 1.0)):
-            self._add(furniture.traffic_light, side.sign * kerb, junction[0] - 1.0, 0.1)
-        place(0.6 * contents.lights, furniture.traffic_light, kerb, kerb + 0.2, 30.0)
+            self._add(furniture.traffic_light, side.sign * curb, junction[0] - 1.0, 0.1)
+        place(0.6 * contents.lights, furniture.traffic_light, curb, curb + 0.2, 30.0)
 
     def _add_riders(self) -> None:
         draws, contents, (left, right) = self.draws, self.contents, self.street.sides

@@ -4,12 +4,13 @@ import shutil
 import pytest
 import torch
 
-from seg_adapt.data.dataset import SlotDataset, collate, pseudo_label_path, read_pair
+from seg_adapt.data.dataset import SlotDataset, collate
+from seg_adapt.data.reading import Reader, pseudo_label_path
 from seg_adapt.data.transforms import JointTransform, resize_image
 from seg_adapt.structures import TargetBatch
 from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, write_png
-from shared.data.label_maps import label_space, lookup_table
+from shared.data.label_maps import label_space
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
 
@@ -27,7 +28,7 @@ def dataset(root, name, domain, seed=0, transform=TRANSFORM):
 def test_sample_is_the_record_itself(toy_root):
     plain = dataset(toy_root, "toy_gta5", Domain.SOURCE, transform=JointTransform())
     sample, record = plain.load(3), plain.record(3)
-    image, labels = read_pair(record, "index", lookup_table("gta5", SPACE))
+    image, labels = Reader(plain.dataset, SPACE)(record)
     assert torch.equal(sample.image, image) and torch.equal(sample.labels, labels)
     assert sample.name == record.name
 
@@ -51,7 +52,7 @@ def with_pseudo_labels(root, folder, transform, labels, cache=None):
     """The target whose pseudo-labels are `labels(image)` of each of its images."""
     records = load_segmentation("toy_cityscapes_train", root)
     for record in records.records:
-        write_png(pseudo_label_path(folder, record.name), labels(read_image(record.image)).numpy())
+        write_png(pseudo_label_path(folder, record), labels(read_image(record.image)).numpy())
     return SlotDataset(
         records,
         transform,
@@ -92,7 +93,7 @@ def test_pseudo_labels_of_the_networks_size_belong_to_larger_images(toy_root, tm
 
 def test_a_missing_pseudo_label_is_one_line(toy_root, tmp_path):
     target = with_pseudo_labels(toy_root, tmp_path, TRANSFORM, lambda image: image[0])
-    path = pseudo_label_path(tmp_path, target.record(0).name)
+    path = pseudo_label_path(tmp_path, target.record(0))
     path.unlink()
     with pytest.raises(MissingFileError, match=r"--output$") as error:
         target.batch([0, 1])

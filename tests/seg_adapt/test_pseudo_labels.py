@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny_segmentor
 
-from seg_adapt.data.dataset import pseudo_label_path
+from seg_adapt.data.reading import pseudo_label_path
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.pseudo_labels import (
     BINS,
@@ -163,7 +163,7 @@ def settings(**changes):
 
 
 def label_files(folder, dataset):
-    paths = [pseudo_label_path(folder, record.name) for record in dataset.records]
+    paths = [pseudo_label_path(folder, record) for record in dataset.records]
     return torch.stack([read_labels(path, "index") for path in paths])
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import tiny_segmentor
 
-from seg_adapt.data.dataset import read_pair
 from seg_adapt.data.fda import stylise
+from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
 from seg_adapt.engine.selection import Selection, StylisedImages, hold_out, selection_score
 from seg_adapt.evaluation.confusion import ConfusionMatrix
@@ -16,7 +16,7 @@ from seg_adapt.methods.source_only import SourceOnly
 from shared import checkpoint
 from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, write_png
-from shared.data.label_maps import label_space, lookup_table
+from shared.data.label_maps import label_space
 from shared.errors import UserError
 
 SPACE = label_space("cityscapes19")
@@ -67,11 +67,11 @@ def test_hold_out_leaves_something_to_train_on(toy_root, count):
 def test_images_are_the_held_out_ones_in_target_style(toy_root, resize):
     images = stylised(toy_root, resize=resize)
     target = datasets(toy_root)[1]
-    table = lookup_table("gta5", SPACE)
+    read = Reader(images.held_out, SPACE)
     assert set(images.styles) <= {record.image for record in target.records}
     for index, record in enumerate(images.held_out.records):
         versions, labels = images.load(index)
-        image, truth = read_pair(record, "index", table)
+        image, truth = read(record)
         assert torch.equal(labels, truth)
         size = resize or (64, 128)
         image, style = (resize_image(x, size) for x in (image, read_image(images.styles[index])))

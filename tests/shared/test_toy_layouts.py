@@ -19,7 +19,7 @@ from shared.data.images import read_image, read_labels
 from shared.data.label_maps import CITYSCAPES_19, ID_TABLES, lookup_table
 from shared.toy import ToyFrame, ToyObject, render
 from shared.toy.layouts import LAYOUTS
-from shared.toy.layouts.annotations import outlines, shapes, visible_things
+from shared.toy.layouts.annotations import outlines, shapes, visible_objects
 from shared.toy.layouts.base import Frame
 from shared.toy.layouts.detection import kitti_line, voc_xml
 from shared.toy.layouts.segmentation import polygons
@@ -82,10 +82,10 @@ def test_synthia_channels_are_16_bit_class_and_instance(all_toys):
         assert not channels[..., 2].any()
         on_car = got == "car"
         assert (rgb(color)[on_car] == name2label["car"].color).all()
-        centimetres = cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
-        assert centimetres.dtype == np.uint16 and centimetres.shape == channels.shape
+        centimeters = cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
+        assert centimeters.dtype == np.uint16 and centimeters.shape == channels.shape
         near = toy.depth < 600
-        assert np.abs(centimetres[near, 0] / 100.0 - toy.depth[near]).max() < 0.0051
+        assert np.abs(centimeters[near, 0] / 100.0 - toy.depth[near]).max() < 0.0051
 
 
 def test_synthia_seqs_have_their_own_ids(all_toys):
@@ -254,7 +254,7 @@ def test_truncation_and_occlusion_are_shares_of_the_silhouette():
     for item in objects:
         cv2.fillPoly(instance_ids, [item.polygon], item.instance_id)
     toy = ToyFrame(None, None, instance_ids, None, objects)
-    first, second = visible_things(toy)
+    first, second = visible_objects(toy)
     assert (first.box, first.pixels) == ((0, 10, 10, 30), 200)
     assert (first.truncation, first.occlusion) == (0.5, 0.0)
     assert (second.box, second.pixels) == ((30, 10, 40, 30), 200)
@@ -270,7 +270,7 @@ def test_groups_and_specks_are_boxes_nobody_has_to_find():
         cv2.fillPoly(instance_ids, [item.polygon], item.instance_id)
     label_ids = np.where(instance_ids >= 1000, instance_ids // 1000, instance_ids)
     toy = ToyFrame(None, label_ids, instance_ids, None, (group, speck, clear))
-    things = visible_things(toy)
+    things = visible_objects(toy)
     assert [(t.label, t.group, t.pixels) for t in things] == [
         ("person", True, 144),
         ("person", False, 9),

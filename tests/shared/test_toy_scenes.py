@@ -159,7 +159,7 @@ def test_domains_of_one_world_differ_in_their_looks_alone(domains):
         assert np.abs(frame.image.astype(int) - other.image).mean() > 8
 
 
-def test_snow_is_grey():
+def test_snow_is_gray():
     frames = [render("winter", k, **SMALL) for k in range(8)]
     terrain = np.concatenate([f.image[f.label_ids == LABEL_IDS["terrain"]] for f in frames])
     assert len(terrain) > 0 and terrain.std(axis=1).mean() < 20
@@ -194,7 +194,7 @@ def test_class_frequencies(domain):
 
 def test_domains_differ_in_more_than_color():
     def residual(domain: str) -> float:
-        """Share of fine structure after each channel is normalised."""
+        """Share of fine structure after each channel is normalized."""
         values = []
         for index in range(6):
             image = render(domain, index, **SMALL).image.astype(np.float32)
@@ -207,7 +207,7 @@ def test_domains_differ_in_more_than_color():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("gme", 0, {}), "did you mean 'game'"),
         (("gme", 0, {}), "watercolor"),
@@ -216,9 +216,9 @@ def test_domains_differ_in_more_than_color():
         (("game", -1, {}), "-1"),
     ],
 )
-def test_wrong_requests(arguments, told):
+def test_wrong_requests(arguments, message):
     domain, index, options = arguments
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         render(domain, index, **options)
 
 

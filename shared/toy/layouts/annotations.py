@@ -11,7 +11,7 @@ from shared.toy.frame import GROUP, ToyFrame, ToyObject
 
 
 @dataclass(frozen=True)
-class VisibleThing:
+class VisibleObject:
     """An instance, or a group that nobody separated, with at least one visible pixel.
 
     Attributes:
@@ -45,9 +45,9 @@ def shapes(objects: Sequence[ToyObject]) -> Iterator[tuple[ToyObject, ...]]:
         yield tuple(part for _, part in run)
 
 
-def visible_things(toy: ToyFrame) -> list[VisibleThing]:
+def visible_objects(toy: ToyFrame) -> list[VisibleObject]:
     """In painter's order: the nearest last."""
-    found = []
+    things = []
     for parts in shapes(toy.objects):
         if not is_thing(parts[0]):
             continue
@@ -57,8 +57,8 @@ def visible_things(toy: ToyFrame) -> list[VisibleThing]:
         if not rows.size:
             continue
         pixels, extent = int(np.count_nonzero(seen)), int(np.count_nonzero(inside))
-        found.append(
-            VisibleThing(
+        things.append(
+            VisibleObject(
                 label=parts[0].label.removesuffix(GROUP),
                 group=parts[0].instance == 0,
                 box=(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1),
@@ -67,7 +67,7 @@ def visible_things(toy: ToyFrame) -> list[VisibleThing]:
                 occlusion=1.0 - pixels / extent,
             )
         )
-    return found
+    return things
 
 
 def _silhouette(parts: Sequence[ToyObject], size: tuple[int, int]) -> tuple[np.ndarray, int]:

@@ -1,9 +1,8 @@
 """What a layout is: the scenes it shows, the files they lie in, and the bytes of those files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -11,53 +10,31 @@ import numpy as np
 from shared.registry import Registry
 from shared.toy.frame import ToyFrame
 
-# The order is part of the data: a split's scenes are numbered from its place in this list, so no
-# two splits show the same street. Append only.
-_SPLITS = """
-data_set      split        domain      file_name            first
-gta5          train        game        {:05d}               1
-synthia       train        synthia     {:07d}               0
-synthia_seqs  summer       summer      {:06d}               0
-synthia_seqs  fall         fall        {:06d}               0
-synthia_seqs  winter       winter      {:06d}               0
-cityscapes    train        real        {:06d}               0
-cityscapes    val          real        {:06d}               0
-bdd100k       train        dusk        {:08x}-00000007      0
-bdd100k       val          dusk        {:08x}-00000008      0
-sim10k        trainval10k  game        {:06d}               1
-clipart       train        clipart     {:06d}               1
-clipart       test         clipart     {:06d}               500001
-watercolor    train        watercolor  {:06d}               1
-watercolor    test         watercolor  {:06d}               500001
-VOC2007       trainval     real        {:06d}               1
-VOC2007       test         real        {:06d}               500001
-VOC2012       trainval     real        2012_{:06d}          1
-kitti         training     real        {:06d}               0
-"""
+# Data set, split, domain, file names and the first number in them. The order is part of the data:
+# a split's scenes are numbered from its place in this list, so no two show the same street.
+_SPLITS = (  # append only
+    ("gta5", "train", "game", "{:05d}", 1),
+    ("synthia", "train", "synthia", "{:07d}", 0),
+    ("synthia_seqs", "summer", "summer", "{:06d}", 0),
+    ("synthia_seqs", "fall", "fall", "{:06d}", 0),
+    ("synthia_seqs", "winter", "winter", "{:06d}", 0),
+    ("cityscapes", "train", "real", "{:06d}", 0),
+    ("cityscapes", "val", "real", "{:06d}", 0),
+    ("bdd100k", "train", "dusk", "{:08x}-00000007", 0),
+    ("bdd100k", "val", "dusk", "{:08x}-00000008", 0),
+    ("sim10k", "trainval10k", "game", "{:06d}", 1),
+    ("clipart", "train", "clipart", "{:06d}", 1),
+    ("clipart", "test", "clipart", "{:06d}", 500_001),
+    ("watercolor", "train", "watercolor", "{:06d}", 1),
+    ("watercolor", "test", "watercolor", "{:06d}", 500_001),
+    ("VOC2007", "trainval", "real", "{:06d}", 1),
+    ("VOC2007", "test", "real", "{:06d}", 500_001),
+    ("VOC2012", "trainval", "real", "2012_{:06d}", 1),
+    ("kitti", "training", "real", "{:06d}", 0),
+)
 MAX_FRAMES = 99_999
-
-
-class Renderer(Protocol):
-    """`shared.toy.render` with seed and size filled in."""
-
-    def __call__(self, domain: str, index: int, *, fog_beta: float = ...) -> ToyFrame: ...
-
-
-class Split(NamedTuple):
-    """A line of the table of splits."""
-
-    data_set: str
-    name: str
-    domain: str
-    file_name: str
-    first: str
-
-    @property
-    def is_test(self) -> bool:
-        return self.name in ("val", "test")
-
-
-SPLITS = [Split(*line.split()) for line in _SPLITS.strip().splitlines()[1:]]
+# `shared.toy.render` with seed and size filled in.
+Renderer = Callable[..., ToyFrame]
 
 
 @dataclass(frozen=True)
@@ -99,14 +76,14 @@ class Layout(ABC):
     def frames(self, count: int, val_count: int) -> list[Frame]:
         """All scenes: `count` to train on, `val_count` to test on where there is such a split."""
         frames = []
-        for place, split in enumerate(SPLITS):
-            if split.data_set not in self.data_sets:
+        for block, (data_set, split, domain, file_name, first) in enumerate(_SPLITS):
+            if data_set not in self.data_sets:
                 continue
-            share = range(self.data_sets.index(split.data_set), count, len(self.data_sets))
-            for number in range(val_count if split.is_test else len(share)):
-                name = split.file_name.format(int(split.first) + number)
-                index = place * (MAX_FRAMES + 1) + number
-                frames.append(Frame(split.data_set, split.name, split.domain, number, name, index))
+            share = range(self.data_sets.index(data_set), count, len(self.data_sets))
+            for number in range(val_count if split in ("val", "test") else len(share)):
+                name = file_name.format(first + number)
+                index = block * (MAX_FRAMES + 1) + number
+                frames.append(Frame(data_set, split, domain, number, name, index))
         return frames
 
     def files(self, frame: Frame) -> tuple[str, ...]:

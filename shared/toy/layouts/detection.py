@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from shared.toy.frame import ToyFrame
-from shared.toy.layouts.annotations import VisibleThing, visible_things
+from shared.toy.layouts.annotations import VisibleObject, visible_objects
 from shared.toy.layouts.base import LAYOUTS, Frame, Layout, jpeg, png
 
 # Cityscapes class → name in VOC. Trucks have none; a rider is a person.
@@ -44,7 +44,7 @@ class Voc(Layout):
         self.version = version
 
     def contents(self, frame: Frame, toy: ToyFrame) -> Sequence[bytes]:
-        things = [t for t in visible_things(toy) if t.label in self.classes]
+        things = [t for t in visible_objects(toy) if t.label in self.classes]
         named = [(self.classes[thing.label], thing) for thing in things]
         size = toy.label_ids.shape
         return jpeg(toy.image), voc_xml(frame.data_set, f"{frame.name}.jpg", size, named)
@@ -58,7 +58,7 @@ class Voc(Layout):
 
 
 def voc_xml(
-    folder: str, file_name: str, size: tuple[int, int], things: Sequence[tuple[str, VisibleThing]]
+    folder: str, file_name: str, size: tuple[int, int], things: Sequence[tuple[str, VisibleObject]]
 ) -> bytes:
     """The annotation of one picture.
 
@@ -103,11 +103,11 @@ class Kitti(Layout):
     templates = ("kitti/training/image_2/{name}.png", "kitti/training/label_2/{name}.txt")
 
     def contents(self, frame: Frame, toy: ToyFrame) -> Sequence[bytes]:
-        things = [thing for thing in visible_things(toy) if thing.label in KITTI_TYPES]
+        things = [thing for thing in visible_objects(toy) if thing.label in KITTI_TYPES]
         return png(toy.image), "".join(f"{kitti_line(thing)}\n" for thing in things).encode()
 
 
-def kitti_line(thing: VisibleThing) -> str:
+def kitti_line(thing: VisibleObject) -> str:
     """One thing of a class in `KITTI_TYPES`; groups and specks are DontCare regions."""
     box = " ".join(f"{float(edge):.2f}" for edge in thing.box)
     if thing.group or thing.pixels < MIN_PIXELS:

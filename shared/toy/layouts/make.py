@@ -5,7 +5,6 @@
 
 import json
 import logging
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from shared.data.catalog import DETECTION, SEGMENTATION
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.processes import in_processes, one_cv2_thread
@@ -29,10 +29,12 @@ logger = logging.getLogger(__name__)
 def toy_layouts(names: Sequence[str]) -> list[str]:
     """The toy layouts that the data sets `names` are read from; other data sets have none."""
     stems = {layout: layout for layout in LAYOUTS} | {"foggy_cityscapes": "cityscapes_foggy"}
-    split = "train|val|test|trainval|traintest|summer|fall|winter"
-    pattern = f"toy_({'|'.join(stems)})(_det|2007|2012|0712)?(_({split}))?(_polygons|_beta_.+)?"
-    matches = (re.fullmatch(pattern, name) for name in names)
-    return list(dict.fromkeys(stems[match[1]] for match in matches if match))
+    layouts = {}
+    for name in names:
+        if name.startswith("toy_") and (name in SEGMENTATION or name in DETECTION):
+            stem = max((s for s in stems if name.startswith(f"toy_{s}")), key=len)
+            layouts[stems[stem]] = None
+    return list(layouts)
 
 
 def ensure(names: Sequence[str], root: Path, *, count: int, val_count: int) -> None:
@@ -82,24 +84,24 @@ def make_toy(
     names = dict.fromkeys(n for name in layouts for n in (*LAYOUTS.get(name).needs, name))
     for name in LAYOUTS:
         # What shows the same scenes in another way has to change with them.
-        if names.keys() & set(LAYOUTS.get(name).needs) and _manifest(folder, name).is_file():
+        if names.keys() & set(LAYOUTS.get(name).needs) and _read_manifest(folder, name):
             names[name] = None
-    copies = [_Copy(folder, name, count, val_count, size) for name in names]
-    todo = copies if force else [copy for copy in copies if not copy.is_complete()]
-    for copy in todo:
-        copy.check(force=force)
-    for copy in todo:
-        copy.begin(anew=force)
-    jobs = [job for copy in todo for job in copy.jobs()]
-    total = sum(len(copy.frames) for copy in todo)
+    targets = [_Target(folder, name, count, val_count, size) for name in names]
+    targets = [target for target in targets if force or not target.is_complete()]
+    for target in targets:
+        target.check(force=force)
+    for target in targets:
+        target.begin(force=force)
+    jobs = [job for target in targets for job in target.jobs()]
+    total = sum(len(target.frames) for target in targets)
     results = in_processes(_make_frame, jobs, workers)
-    show = {"desc": "toy data", "unit": "frame", "disable": not progress or not jobs}
+    bar = {"desc": "toy data", "unit": "frame", "disable": not progress or not jobs}
     with one_cv2_thread():
-        for _ in tqdm(results, total=total, initial=total - len(jobs), **show):
+        for _ in tqdm(results, total=total, initial=total - len(jobs), **bar):
             pass
-    for copy in todo:
-        copy.finish()
-    return bool(todo)
+    for target in targets:
+        target.finish()
+    return bool(targets)
 
 
 def _make_frame(job: Job) -> None:
@@ -108,37 +110,31 @@ def _make_frame(job: Job) -> None:
         write_atomically(folder / file, content)
 
 
-class _Copy:
-    """A layout as it should be in `folder`, and what of it is there."""
+class _Target:
+    """A layout that is to be in `folder`, and the manifest of what is there (None: nothing)."""
 
     def __init__(
         self, folder: Path, name: str, count: int, val_count: int, size: dict[str, int]
     ) -> None:
         self.folder, self.name, self.size = folder, name, size
         self.layout = LAYOUTS.get(name)
-        self.manifest = _manifest(folder, name)
         self.frames = self.layout.frames(count, val_count)
         self.lists = self.layout.lists(self.frames)
         self.files = [f for frame in self.frames for f in self.layout.files(frame)]
         counts = Counter(f"{frame.data_set} {frame.split}" for frame in self.frames)
         self.parameters = {"generator": self.layout.version, **size, "frames": dict(counts)}
-
-    def existing(self) -> dict | None:
-        """The manifest on disk, None where there is nothing."""
-        if not self.manifest.is_file():
-            return None
-        manifest = _read(self.manifest)
+        self.existing = _read_manifest(folder, name)
         # A run that ended before its first file binds nobody to its parameters.
-        complete = manifest.get("complete", True)
-        return manifest if complete or any(self._present(manifest["files"])) else None
+        if self.existing and not self.existing["complete"]:
+            self.existing = self.existing if any(self._exist(self.existing["files"])) else None
 
     def is_complete(self) -> bool:
         """Made with these parameters, and every file still there."""
-        manifest = self.existing() or {"complete": False}
         return (
-            manifest.get("complete", True)
-            and self._is_same(manifest)
-            and all(self._present(manifest["files"]))
+            self.existing is not None
+            and self.existing["complete"]
+            and self._has_the_parameters()
+            and all(self._exist(self.existing["files"]))
         )
 
     def check(self, *, force: bool) -> None:
@@ -147,14 +143,13 @@ class _Copy:
         Args:
             force: other parameters are no objection; files of unknown origin still are.
         """
-        manifest = self.existing() or self.parameters | {"files": []}
-        if not force and not self._is_same(manifest):
+        if self.existing and not force and not self._has_the_parameters():
             raise UserError(
                 f"{self.folder}: toy layout '{self.name}' is there with "
-                f"{_describe(manifest)}; asked for: {_describe(self.parameters)}; "
+                f"{_describe(self.existing)}; asked for: {_describe(self.parameters)}; "
                 "replace it with: python datasets/make_toy.py --force, or choose another root"
             )
-        files = set(manifest["files"])
+        files = set(self.existing["files"]) if self.existing else set()
         for path in self._files_on_disk():
             if path.relative_to(self.folder).as_posix() not in files:
                 raise UserError(
@@ -162,24 +157,19 @@ class _Copy:
                     "choose another root"
                 )
 
-    def begin(self, *, anew: bool) -> None:
-        """Says on disk what is being written, before the first frame.
-
-        Args:
-            anew: deletes first what is there.
-        """
-        manifest = self.existing()
-        if anew and manifest is not None:
-            self._write(manifest | {"complete": False})
+    def begin(self, *, force: bool) -> None:
+        """Writes the manifest before the first frame; with `force`, deletes first what is there."""
+        if self.existing and force:
+            self._write(self.existing | {"complete": False})
             for owned in self.layout.owns:
                 shutil.rmtree(self.folder / owned, ignore_errors=True)
-        if anew or manifest is None:
+        if force or not self.existing:
             self._write(self._content(complete=False))
 
     def jobs(self) -> Iterator[Job]:
         """The frames that are not there, or not all of whose files are."""
         for frame in self.frames:
-            if not all(self._present(self.layout.files(frame))):
+            if not all(self._exist(self.layout.files(frame))):
                 yield self.folder, self.name, frame, self.size
 
     def finish(self) -> None:
@@ -191,12 +181,13 @@ class _Copy:
         return {**self.parameters, "complete": complete, "files": [*self.files, *self.lists]}
 
     def _write(self, manifest: dict) -> None:
-        write_atomically(self.manifest, json.dumps(manifest, indent=1).encode())
+        content = json.dumps(manifest, indent=1).encode()
+        write_atomically(_manifest_path(self.folder, self.name), content)
 
-    def _is_same(self, manifest: dict) -> bool:
-        return {key: manifest.get(key) for key in self.parameters} == self.parameters
+    def _has_the_parameters(self) -> bool:
+        return self.parameters.items() <= self.existing.items()
 
-    def _present(self, files: Iterable[str]) -> Iterator[bool]:
+    def _exist(self, files: Iterable[str]) -> Iterator[bool]:
         return ((self.folder / file).is_file() for file in files)
 
     def _files_on_disk(self) -> Iterator[Path]:
@@ -208,20 +199,23 @@ class _Copy:
                     yield path
 
 
-def _manifest(folder: Path, name: str) -> Path:
+def _manifest_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def _read(path: Path) -> dict:
+def _read_manifest(folder: Path, name: str) -> dict | None:
+    path = _manifest_path(folder, name)
+    if not path.is_file():
+        return None
     try:
         manifest = json.loads(path.read_text())
         _ = manifest["files"], manifest["frames"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no manifest of toy data; remove it and the folders "
-            f"{', '.join(LAYOUTS.get(path.stem).owns)} beside it"
+            f"{', '.join(LAYOUTS.get(name).owns)} beside it"
         ) from error
-    return manifest
+    return {"complete": True} | manifest
 
 
 def _is_ready(folder: Path, name: str) -> bool:
@@ -230,16 +224,16 @@ def _is_ready(folder: Path, name: str) -> bool:
     Raises:
         UserError: it was made by another version of the generator.
     """
-    path = _manifest(folder, name)
-    if not path.is_file():
+    manifest, version = _read_manifest(folder, name), LAYOUTS.get(name).version
+    if manifest is None:
         return False
-    manifest, version = _read(path), LAYOUTS.get(name).version
     if manifest.get("generator") != version:
         raise UserError(
-            f"{path} is of version {manifest.get('generator')} of the toy generator, this is "
-            f"{version}: renew it with: python datasets/make_toy.py --force --layouts {name}"
+            f"{_manifest_path(folder, name)} is of version {manifest.get('generator')} of the toy "
+            f"generator, this is {version}: renew it with: "
+            f"python datasets/make_toy.py --force --layouts {name}"
         )
-    return manifest.get("complete", True)
+    return manifest["complete"]
 
 
 def _describe(parameters: dict) -> str:

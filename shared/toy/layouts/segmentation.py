@@ -66,7 +66,7 @@ def synthia_labels(toy: ToyFrame, ids: np.ndarray) -> np.ndarray:
 
 
 class Synthia(Layout):
-    """RAND_CITYSCAPES; depth is in centimetres, the same in all three 16-bit channels."""
+    """RAND_CITYSCAPES; depth is in centimeters, the same in all three 16-bit channels."""
 
     data_sets = ("synthia",)
     owns = ("RAND_CITYSCAPES",)
@@ -79,8 +79,8 @@ class Synthia(Layout):
     def contents(self, frame: Frame, toy: ToyFrame) -> Sequence[bytes]:
         labels = synthia_labels(toy, raw_ids("synthia"))
         colors = palette("synthia")[labels[..., 0]]
-        centimetres = np.clip(np.rint(100.0 * toy.depth), 0, 65535).astype(np.uint16)
-        depth = np.repeat(centimetres[..., None], 3, axis=2)
+        centimeters = np.clip(np.rint(100.0 * toy.depth), 0, 65535).astype(np.uint16)
+        depth = np.repeat(centimeters[..., None], 3, axis=2)
         return png(toy.image), png(labels), png(colors), png(depth)
 
 
@@ -143,7 +143,7 @@ def polygons(toy: ToyFrame) -> dict:
 
 
 class FoggyCityscapes(Cityscapes):
-    """Every frame of the clear set at three densities β (attenuation per metre)."""
+    """Every frame of the clear set at three densities β (attenuation per meter)."""
 
     owns = ("cityscapes/leftImg8bit_foggy",)
     needs = ("cityscapes",)

@@ -16,7 +16,7 @@ from shared.data.voc import VOC_CLASSES, WATERCOLOR_CLASSES
 from shared.errors import MissingFileError, UserError
 from shared.toy import ToyFrame, render
 from shared.toy.layouts import LAYOUTS
-from shared.toy.layouts.annotations import visible_things
+from shared.toy.layouts.annotations import visible_objects
 from shared.toy.layouts.base import Frame
 from shared.toy.layouts.detection import KITTI_TYPES, MIN_PIXELS
 from shared.toy.layouts.detection import VOC_CLASSES as TOY_VOC_CLASSES
@@ -40,7 +40,7 @@ def toy_frames(layout: str, data_set: str, *splits: str) -> list[tuple[Frame, To
 def voc_annotations(toy: ToyFrame, classes: tuple[str, ...]) -> tuple[Annotation, ...]:
     return tuple(
         Annotation(TOY_VOC_CLASSES[t.label], t.box, difficult=t.group or t.pixels < MIN_PIXELS)
-        for t in visible_things(toy)
+        for t in visible_objects(toy)
         if TOY_VOC_CLASSES.get(t.label) in classes
     )
 
@@ -107,7 +107,7 @@ def test_kitti_is_read_back(all_toys, classes):
     assert len(dataset.records) == COUNT
     for record, (frame, toy) in zip(dataset.records, frames, strict=True):
         expected = []
-        for thing in visible_things(toy):
+        for thing in visible_objects(toy):
             if thing.label not in KITTI_TYPES:
                 continue
             if thing.group or thing.pixels < MIN_PIXELS:
@@ -150,7 +150,7 @@ def test_cityscapes_and_its_foggy_twins_are_read_back(all_toys, split):
         assert set(record.annotations) == instance_annotations(toy.instance_ids)
         assert len(record.annotations) == len(set(record.annotations))
         singles = {(a.category, a.box) for a in record.annotations if not a.crowd}
-        seen = {(t.label, t.box) for t in visible_things(toy) if not t.group}
+        seen = {(t.label, t.box) for t in visible_objects(toy) if not t.group}
         assert singles == {s for s in seen if s[0] in CITYSCAPES_THINGS}
     annotations = {r.name: (r.annotations, r.instances) for r in clear.records}
     for beta in FOG_BETAS:
