@@ -54,9 +54,10 @@ def score(
         not apply; `protocols`, other means than the first. Empty on every process but the first.
     """
     voc = VOCEvaluation(test)
-    measures = [voc, COCOEvaluation(test, masks=_has_masks(cfg, test))]
+    others = {"coco": COCOEvaluation(test, masks=_has_masks(cfg, test))}
     if official is not None and _official_applies(cfg, test):
-        measures.append(CityscapesEvaluation(test, official))
+        others["cityscapes"] = CityscapesEvaluation(test, official)
+    measures = [voc, *others.values()]
     samples = samples_in_order(
         test,
         test_augmentation(cfg),
@@ -84,8 +85,8 @@ def score(
     eleven_point.metric = "11-point"
     scores = voc.scores() | {
         "eleven_point": eleven_point.scores(),
-        "coco": measures[1].scores(),
-        "cityscapes": measures[2].scores() if len(measures) == 3 else None,
+        "cityscapes": None,
+        **{name: measure.scores() for name, measure in others.items()},
     }
     return _percent(scores | {"protocols": _protocols(scores)})
 

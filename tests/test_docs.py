@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from fvcore.common.config import CfgNode
 
+import street_adapt
 from det_adapt.config import defaults as detection_defaults
 from det_adapt.engines import engine_config
 from det_adapt.torchvision_engine import SapRCNN
@@ -60,7 +62,7 @@ def test_every_reference_to_code_resolves():
 def test_named_files_exist(page):
     text = page.read_text()
     for name in re.findall(
-        r"`((?:configs|docs|datasets|shared|seg_adapt|det_adapt)/[\w/]+\.\w+)", text
+        r"`((?:configs|docs|datasets|benchmarks|tests|\w+_adapt|shared)/[\w/]+\.\w+)", text
     ):
         assert (REPOSITORY / name).is_file(), name
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
@@ -75,11 +77,30 @@ def has_key(cfg, key):
     return True
 
 
+RENAMED_KEY = re.compile(r"^\| `([A-Z_.]+)` \| `([A-Z_.]+)` \|$", re.M)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_named_keys_exist(page):
-    for code in re.findall(r"`([^`]+)`", page.read_text()):
+    text = RENAMED_KEY.sub(r"`\2`", page.read_text())
+    for code in re.findall(r"`([^`]+)`", text):
         for key in re.findall(r"(?<![\w/])(?:[A-Z][A-Z_]*\.)+[A-Z][A-Z_]*(?![\w/])", code):
             assert any(has_key(tree, key) for tree in (defaults(), detection_defaults())), key
+
+
+def test_renamed_keys_are_gone():
+    renamed = RENAMED_KEY.findall((REPOSITORY / "CHANGELOG.md").read_text())
+    assert len(renamed) > 15
+    assert [old for old, _ in renamed if has_key(defaults(), old)] == []
+    assert [new for _, new in renamed if not has_key(defaults(), new)] == []
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == street_adapt.__version__
+    papers = [paper["title"] for paper in citation["references"]]
+    methods = " ".join(METHODS_PAGE.split())
+    assert len(papers) == 6 and [title for title in papers if title not in methods] == []
 
 
 def build(cfg):
