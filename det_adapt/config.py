@@ -1,7 +1,7 @@
 """Every key of a detection experiment: Detectron2's own names and defaults, and ours beside them.
 
 `shared.config.load_config` lays a YAML and overrides over `defaults()`, or over Detectron2's own
-tree after `add_keys`; the same file fits both.
+tree after `add_sap_config`; the same file fits both.
 """
 
 from collections.abc import Sequence
@@ -64,30 +64,32 @@ class SapPlan:
     """The pyramids of a run."""
 
     upper: SapOptions  # on the map that the RPN reads
-    lower: SapOptions | None  # on SAP.LOWER.FEATURE; None without
+    lower: SapOptions | None = None  # on SAP.LOWER.FEATURE; None without
 
 
 def defaults() -> Node:
     """A fresh tree for the torchvision engine: Detectron2's keys that it reads, and ours."""
     cfg = Node(nested(KEYS)).clone()
-    add_keys(cfg)
+    add_sap_config(cfg)
     return cfg
 
 
-def add_keys(cfg: Node) -> None:
-    """Declares our keys in a tree that has Detectron2's."""
+def add_sap_config(cfg: Node) -> None:
+    """Declares our keys in a tree that has Detectron2's: of `defaults`, or its own `get_cfg()`."""
+    node = type(cfg)  # Detectron2 merges nodes of its own class only
     cfg.LOG_PERIOD = 20  # iterations between log lines
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
     cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
+    cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
-    cfg.MODEL.VGG = Node()
+    cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
-    cfg.SAP.LOWER = Node()  # a second pyramid; its other options are SAP's
+    cfg.SAP.LOWER = node()  # a second pyramid; its other options are SAP's
     cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
     cfg.SAP.LOWER.LEVELS = [3, 9, 15, 21, 27, 33, 37]  # the windows of the released code
     cfg.SAP.LOWER.LOSS_WEIGHT = 0.1  # its own lambda

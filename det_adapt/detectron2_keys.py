@@ -67,7 +67,7 @@ KEYS = {
     "INPUT.MIN_SIZE_TEST": 800,
     "INPUT.MAX_SIZE_TEST": 1333,
     "INPUT.RANDOM_FLIP": "horizontal",  # | none
-    "INPUT.MASK_FORMAT": "polygon",  # without effect: masks are bitmaps
+    "INPUT.MASK_FORMAT": "polygon",  # without effect here: masks are bitmaps
     "DATASETS.TRAIN": (),  # the labeled source; several names: all of them together
     "DATASETS.TEST": (),  # what is scored; never used to choose anything
     "DATALOADER.NUM_WORKERS": 4,  # per domain

@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 
 from det_adapt import toy
 from det_adapt.config import device_of, seed
-from det_adapt.data.build import dataset_root, paired_loader, source_dataset, test_augmentation
+from det_adapt.data.build import TrainLoader, classes_of, dataset_root, test_augmentation
 from det_adapt.data.loaders import samples_in_order
 from det_adapt.engines import build_trainer, engine_defaults, load_detector
 from det_adapt.pictures import attention_pictures, detection_panels
@@ -107,11 +107,11 @@ class Run(run.Run):
     def check(self) -> None:
         """Loads the weights and a first pair of samples; UserError where training would stop."""
         self.training.load_weights()
-        next(iter(paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))))
+        next(iter(TrainLoader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))))
 
     def train(self) -> dict:
         # What training would stumble over, before anything is written.
-        paired_loader(self.cfg, rank=distributed.rank(), world_size=distributed.world_size())
+        TrainLoader(self.cfg, rank=distributed.rank(), world_size=distributed.world_size())
         if self.iteration == 0:
             self.training.load_weights()
         self._trains = True
@@ -134,7 +134,7 @@ class Run(run.Run):
             return {"attention_test": next(test)}
         if not self.cfg.SAP.ENABLED:
             return {}
-        pairs = paired_loader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))
+        pairs = TrainLoader(changed(self.cfg, "DATALOADER.NUM_WORKERS", 0))
         [source, *_], [target, *_] = next(iter(pairs))
         return {"attention_source": source, "attention_target": target}
 
@@ -148,7 +148,7 @@ class Run(run.Run):
 def _classes(cfg: CfgNode, run: Path | None) -> list[str]:
     """DATASETS.CLASSES; where that is empty, those of a run or of the source data set."""
     stored = settings_of(run).get("DATASETS.CLASSES") if run is not None else None
-    return list(cfg.DATASETS.CLASSES or stored or source_dataset(cfg).classes)
+    return list(stored) if stored and not cfg.DATASETS.CLASSES else classes_of(cfg)
 
 
 def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:

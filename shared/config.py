@@ -92,9 +92,10 @@ def nested(flat: Mapping[str, object]) -> dict[str, object]:
 
 
 def differences(cfg: CfgNode, defaults: CfgNode) -> dict[str, object]:
-    """Keys in which `cfg` differs from `defaults`, which has the same keys, and `plain` values."""
+    """Keys that `defaults` lacks or has another value for, and their `plain` values."""
     before = flatten(defaults)
-    return {k: plain(v) for k, v in flatten(cfg).items() if plain(v) != plain(before[k])}
+    now = {key: plain(value) for key, value in flatten(cfg).items()}
+    return {k: v for k, v in now.items() if k not in before or v != plain(before[k])}
 
 
 def plain(value: object) -> object:
@@ -199,7 +200,7 @@ def _merge_pairs(
     merged: list[object] = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         declared = _as_declared(value, known[key])
-        if declared is None:
+        if declared is None and known[key] is not None:
             raise UserError(f"key '{key}' in {where} has no value: leave it out for its default")
         merged += [key, declared]
     try:

@@ -86,7 +86,7 @@ class Options:
         """Declares the keys in the configuration `cfg`; these values are their defaults."""
         node = cfg
         for part in filter(None, self.node.split(".")):
-            node = node.setdefault(part, CfgNode())
+            node = node.setdefault(part, type(cfg)())
         for name, value in self._values().items():
             if isinstance(value, Options):
                 value.add_keys(cfg)

@@ -1,6 +1,7 @@
 """Data sets and loaders of a run, from its config."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
@@ -37,6 +38,11 @@ def dataset_root(cfg: CfgNode) -> Path:
     return Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else data_root()
 
 
+def classes_of(cfg: CfgNode) -> list[str]:
+    """DATASETS.CLASSES; where that is empty, those of DATASETS.TRAIN."""
+    return list(cfg.DATASETS.CLASSES or source_dataset(cfg).classes)
+
+
 def source_dataset(cfg: CfgNode) -> DetectionDataset:
     """DATASETS.TRAIN, its annotations read."""
     return _joined(cfg, "DATASETS.TRAIN", cfg.DATASETS.TRAIN, labeled=True)
@@ -47,34 +53,43 @@ def target_dataset(cfg: CfgNode) -> DetectionDataset:
     return _joined(cfg, "DATASETS.TARGET", cfg.DATASETS.TARGET, labeled=False)
 
 
-def paired_loader(
-    cfg: CfgNode, *, start: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
+class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
     """This process's (source, target) samples of every iteration from `start` on.
 
-    Without SAP.ENABLED there is no target.
+    Without SAP.ENABLED there is no target. What is missing is named here, not in the first
+    iteration; `start` may be changed until then.
     """
-    augmentation = train_augmentation(cfg)
-    source = SlotDataset(
-        source_dataset(cfg),
-        augmentation,
-        domain=Domain.SOURCE,
-        seed=seed(cfg),
-        masks=cfg.MODEL.MASK_ON,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-    )
-    _check_classes(cfg, source.classes)
-    target = None
-    if cfg.SAP.ENABLED:
-        target = SlotDataset(
-            target_dataset(cfg), augmentation, domain=Domain.TARGET, seed=seed(cfg)
+
+    def __init__(self, cfg: CfgNode, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        augmentation = train_augmentation(cfg)
+        source = SlotDataset(
+            source_dataset(cfg),
+            augmentation,
+            domain=Domain.SOURCE,
+            seed=seed(cfg),
+            masks=cfg.MODEL.MASK_ON,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         )
-    images = share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, world_size)
-    plan = BatchPlan(images, rank=rank, world_size=world_size)
-    workers = cfg.DATALOADER.NUM_WORKERS
-    stop = cfg.SOLVER.MAX_ITER
-    loader = PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
-    return ((source, target) for [(_, source, target)] in loader)
+        _check_classes(cfg, source.classes)
+        target = None
+        if cfg.SAP.ENABLED:
+            target = SlotDataset(
+                target_dataset(cfg), augmentation, domain=Domain.TARGET, seed=seed(cfg)
+            )
+        images = share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, world_size)
+        self.start = start
+        self._from = partial(
+            PairedLoader,
+            source,
+            target,
+            BatchPlan(images, rank=rank, world_size=world_size),
+            stop=cfg.SOLVER.MAX_ITER,
+            workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
+    def __iter__(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
+        loader = self._from(start=self.start)
+        return ((source, target) for [(_, source, target)] in loader)
 
 
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:

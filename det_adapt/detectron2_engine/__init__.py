@@ -2,20 +2,18 @@
 
 from detectron2.config import CfgNode, get_cfg
 
-from det_adapt.config import add_keys as add_sap_config
+from det_adapt.config import add_sap_config
 from det_adapt.detectron2_engine.backbone import VGG16, build_vgg16_backbone
-from det_adapt.detectron2_engine.catalog import register, to_dicts
+from det_adapt.detectron2_engine.build import build_detector, build_optimizer, load_weights
+from det_adapt.detectron2_engine.catalog import register_all, register_datasets, to_dicts
 from det_adapt.detectron2_engine.sap_rcnn import SAPRCNN
-from det_adapt.detectron2_engine.trainer import (
-    Trainer,
-    build_detector,
-    build_optimizer,
-    load_weights,
-)
+from det_adapt.detectron2_engine.trainer import PairedTrainLoader, SapTrainer, Trainer
 
 __all__ = [
     "SAPRCNN",
     "VGG16",
+    "PairedTrainLoader",
+    "SapTrainer",
     "Trainer",
     "add_sap_config",
     "build_detector",
@@ -23,10 +21,11 @@ __all__ = [
     "build_vgg16_backbone",
     "defaults",
     "load_weights",
+    "register_datasets",
     "to_dicts",
 ]
 
-register()
+register_all()
 
 
 def defaults() -> CfgNode:

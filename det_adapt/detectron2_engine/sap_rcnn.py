@@ -1,6 +1,6 @@
 """SAPNet on Detectron2: MODEL.META_ARCHITECTURE SAPRCNN."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +11,10 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from det_adapt.config import SapPlan, sap_plan
+from det_adapt.detectron2_engine.catalog import register_datasets
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
+from det_adapt.weights import to_detectron2
 from shared.errors import UserError
 
 Inputs = list[dict[str, Any]]
@@ -24,16 +26,19 @@ class SAPRCNN(GeneralizedRCNN):
     """A Faster or Mask R-CNN that hides the domain from a spatial attention pyramid (Eq. 6).
 
     In training it takes a pair, so that Detectron2's trainers run as they are; its inference is
-    Detectron2's. The target goes through backbone and RPN head only.
+    Detectron2's. The target goes through backbone and RPN head only. Its checkpoints are those of
+    either engine.
 
     Args:
-        plan: None: an R-CNN without adversary, which takes (source, None).
+        plan: None: an R-CNN without adversary, which takes Detectron2's own batches.
         lower_feature: the backbone's map of the plan's lower pyramid.
         arguments: GeneralizedRCNN's.
     """
 
     @configurable
-    def __init__(self, *, plan: SapPlan | None, lower_feature: str, **arguments: Any) -> None:
+    def __init__(
+        self, *, plan: SapPlan | None = None, lower_feature: str = "", **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         shapes = self.backbone.output_shape()
         self.feature = self.proposal_generator.in_features[0]
@@ -52,22 +57,36 @@ class SAPRCNN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        # Whoever builds the model of a run meets its classes in the catalogs as well.
+        register_datasets(cfg)
         plan = sap_plan(cfg)
         feature = cfg.SAP.LOWER.FEATURE if plan is not None else ""
         return super().from_config(cfg) | {"plan": plan, "lower_feature": feature}
 
     def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
-        """Training: the losses of (source, target). Evaluation: Detectron2's, of a list."""
+        """Training: the losses of (source, target), or of a list, the source alone, where there is
+        no adversary. Evaluation: Detectron2's, of a list."""
         if not self.training:
             return super().forward(batched_inputs)
-        source, target = batched_inputs
+        alone = isinstance(batched_inputs, list)
+        source, target = (batched_inputs, None) if alone else batched_inputs
         if self.sap is None:
             return super().forward(source)
+        if target is None:
+            raise UserError(
+                "SAP.ENABLED trains on pairs (source, target), got a batch of the source alone: "
+                "take det_adapt.PairedTrainLoader(cfg), as det_adapt.SapTrainer does, or set "
+                "SAP.ENABLED False"
+            )
         losses, source_maps = self._source(source)
         sap_losses, logs = self.sap(source_maps, self._target(target))
         for name, value in logs.items():
             get_event_storage().put_scalar(name, value.item())
         return losses | sap_losses
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Also of the torchvision engine's detector, which has other names."""
+        return super().load_state_dict(to_detectron2(state_dict), *args, **kwargs)
 
     def source(self, samples: list[Sample]) -> tuple[Losses, Maps]:
         return self._source(self.inputs(samples))
@@ -80,7 +99,7 @@ class SAPRCNN(GeneralizedRCNN):
 
     def inputs(self, samples: Sequence[Sample]) -> Inputs:
         """Samples as Detectron2's dictionaries."""
-        return [to_input(sample, self.input_format) for sample in samples]
+        return to_inputs(samples, self.input_format)
 
     def _source(self, inputs: Inputs) -> tuple[Losses, Maps]:
         # The RPN keeps its logits to itself; calling its head again would cost it a second time.
@@ -116,12 +135,16 @@ class SAPRCNN(GeneralizedRCNN):
         return self.proposal_generator.rpn_head([feature])[0][0]
 
 
-def to_input(sample: Sample, channels: str = "RGB") -> dict[str, Any]:
-    """A sample as Detectron2 takes it.
+def to_inputs(samples: Sequence[Sample], channels: str) -> Inputs:
+    """Samples as Detectron2 takes them.
 
     Args:
         channels: INPUT.FORMAT, RGB or BGR.
     """
+    return [_to_input(sample, channels) for sample in samples]
+
+
+def _to_input(sample: Sample, channels: str) -> dict[str, Any]:
     image = sample.image.flip(0) if channels == "BGR" else sample.image
     entry = {
         "image": image,

@@ -1,29 +1,56 @@
-"""Training with Detectron2's trainers, hooks and checkpoints, on GPUs or CPUs; the log is ours."""
+"""Training with Detectron2's trainers, hooks and checkpoints, on GPUs or CPUs."""
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    hooks,
+)
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler, get_default_optimizer_params
-from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.evaluation import COCOEvaluator
+from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from det_adapt import weights
-from det_adapt.config import device_of, seed
-from det_adapt.data.build import paired_loader
+from det_adapt.config import check, device_of, seed
+from det_adapt.data.build import TrainLoader, classes_of
+from det_adapt.detectron2_engine.build import (
+    build_detector,
+    build_optimizer,
+    load_weights,
+    named_errors,
+)
+from det_adapt.detectron2_engine.sap_rcnn import Inputs, to_inputs
 from det_adapt.engines import engine_defaults, seed_step
+from det_adapt.source_stage import resolve_weights
 from shared import distributed
+from shared.config import changed
 from shared.errors import MissingFileError, UserError
 from shared.run.folder import dump_config
-from shared.weights import LoadReport
+
+
+class PairedTrainLoader(TrainLoader):
+    """This process's (source, target) of every iteration, each a list of Detectron2's dictionaries;
+    without SAP.ENABLED the source alone, a batch as Detectron2's own."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg, rank=distributed.rank(), world_size=distributed.world_size())
+        self.channels = cfg.INPUT.FORMAT
+
+    def __iter__(self) -> Iterator[tuple[Inputs, Inputs] | Inputs]:
+        for source, target in super().__iter__():
+            inputs = to_inputs(source, self.channels)
+            yield inputs if target is None else (inputs, to_inputs(target, self.channels))
 
 
 class _Checkpointer(DetectionCheckpointer):
@@ -35,6 +62,103 @@ class _Checkpointer(DetectionCheckpointer):
         super().save(name, config=self.config, **kwargs)
 
 
+class SapTrainer(DefaultTrainer):
+    """Detectron2's trainer on pairs of source and target: `SapTrainer(cfg).train()` is a run.
+
+    It draws by SEED alone, so that a resumed run equals an uninterrupted one, trains on CPUs as
+    well, and scores DATASETS.TEST as COCO does.
+
+    Args:
+        cfg: `get_cfg()` after `add_sap_config`. MODEL.WEIGHTS may be a run's folder as well.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # DefaultTrainer's own would open the data, and wrap a model on CPUs as one on GPUs.
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        check(cfg, engine_defaults("detectron2"))
+        self.cfg = cfg
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+        if cfg.FLOAT32_PRECISION:
+            torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.manual_seed(seed(cfg))
+        model = self.build_model(cfg)
+        with named_errors():
+            optimizer = self.build_optimizer(cfg, model)
+            self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = trainer_class(_in_parallel(model), [], optimizer)
+        self.checkpointer = _Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self._has_weights = False
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        return build_detector(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> PairedTrainLoader:
+        return PairedTrainLoader(cfg)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
+        folder = Path(cfg.OUTPUT_DIR) / "inference"
+        # What another run has left there may have other classes.
+        return COCOEvaluator(dataset_name, output_dir=str(folder), allow_cached_coco=False)
+
+    def build_hooks(self) -> list[HookBase | None]:
+        return [self.seeding(), *super().build_hooks()]
+
+    def seeding(self) -> HookBase:
+        """What every iteration begins with; see `seed_step`."""
+        return hooks.CallbackHook(before_step=lambda trainer: seed_step(self.cfg, trainer.iter))
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continues from the last checkpoint of OUTPUT_DIR, or loads MODEL.WEIGHTS."""
+        if resume and self.checkpointer.has_checkpoint():
+            super().resume_or_load(resume=True)
+        else:
+            path = resolve_weights(self.cfg.MODEL.WEIGHTS)
+            load_weights(self.checkpointer.model, changed(self.cfg, "MODEL.WEIGHTS", path))
+        self._has_weights = True
+
+    def train(self) -> Any:
+        """To SOLVER.MAX_ITER, from MODEL.WEIGHTS where `resume_or_load` was not called before."""
+        if not self._has_weights:
+            self.resume_or_load(resume=False)
+        loader = self.build_train_loader(self.cfg)
+        if isinstance(loader, TrainLoader):
+            loader.start = self.start_iter
+        self._trainer.reset_data_loader(lambda: loader)
+        Path(self.cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+        complete = changed(self.cfg, "DATASETS.CLASSES", classes_of(self.cfg))
+        self.checkpointer.config = dump_config(complete, engine_defaults("detectron2"))
+        try:
+            return super().train()
+        except FloatingPointError as error:
+            raise UserError(
+                f"{str(error).splitlines()[0]} lower SOLVER.BASE_LR or lengthen "
+                "SOLVER.WARMUP_ITERS, and --resume from the last checkpoint"
+            ) from error
+
+
+class _Silent(SapTrainer):
+    """Without Detectron2's own evaluation and log: the run has them."""
+
+    def build_hooks(self) -> list[HookBase | None]:
+        own = [self.seeding(), hooks.LRScheduler()]
+        if distributed.is_main():
+            period = self.cfg.SOLVER.CHECKPOINT_PERIOD
+            own.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
+        return own
+
+
 class Trainer:
     """`det_adapt.engines.Trainer`; checkpoints lie in OUTPUT_DIR under Detectron2's names.
 
@@ -44,40 +168,21 @@ class Trainer:
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg
         self.device = device_of(cfg)
-        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-        if cfg.FLOAT32_PRECISION:
-            torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
-        torch.manual_seed(seed(cfg))
-        self.model = build_detector(cfg)
-        with named_errors():
-            optimizer = build_optimizer(cfg, self.model)
-            scheduler = build_lr_scheduler(cfg, optimizer)
-        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer_class(_in_parallel(self.model), [], optimizer)
-        self._checkpointer = _Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=self._trainer)
-        self._checkpointer.config = dump_config(cfg, engine_defaults("detectron2"))
-        self._trainer.register_hooks(
-            [
-                hooks.CallbackHook(before_step=lambda trainer: seed_step(cfg, trainer.iter)),
-                hooks.LRScheduler(scheduler=scheduler),
-            ]
-        )
-        if distributed.is_main():
-            period = cfg.SOLVER.CHECKPOINT_PERIOD
-            self._trainer.register_hooks([hooks.PeriodicCheckpointer(self._checkpointer, period)])
+        self._trainer = _Silent(cfg)
+        self.model = self._trainer.checkpointer.model
         self.iteration = 0
 
     def load_weights(self) -> None:
-        load_weights(self.model, self.cfg)
+        self._trainer.resume_or_load(resume=False)
 
     def resume(self) -> None:
         """Continues from the last checkpoint of OUTPUT_DIR; MissingFileError without one."""
-        if not self._checkpointer.has_checkpoint():
-            raise MissingFileError(f"no checkpoint of Detectron2 in {self.cfg.OUTPUT_DIR}")
-        self._checkpointer.resume_or_load("", resume=True)
-        self.iteration = self._trainer.iter + 1
+        if not self._trainer.checkpointer.has_checkpoint():
+            folder = self._trainer.cfg.OUTPUT_DIR
+            raise MissingFileError(f"no checkpoint of Detectron2 in {folder}")
+        self._trainer.resume_or_load()
+        self.iteration = self._trainer.start_iter
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.
@@ -86,80 +191,14 @@ class Trainer:
             after_step: gets an iteration's losses and rate, after its checkpoint was written.
         """
 
-        def count(trainer: SimpleTrainer) -> None:
+        def count(trainer: TrainerBase) -> None:
             self.iteration += 1
             after_step(_logs(trainer))
 
-        loader = paired_loader(
-            self.cfg,
-            start=self.iteration,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
-        inputs = self.model.inputs
-        pairs = ((inputs(s), None if t is None else inputs(t)) for s, t in loader)
-        self._trainer.reset_data_loader(lambda: pairs)
         self._trainer.register_hooks([hooks.CallbackHook(after_step=count)])
-        Path(self.cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
         # It would log the traceback of an error that the user can correct.
         logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
-        try:
-            self._trainer.train(self.iteration, self.cfg.SOLVER.MAX_ITER)
-        except FloatingPointError as error:
-            raise UserError(
-                f"{str(error).splitlines()[0]} lower SOLVER.BASE_LR or lengthen "
-                "SOLVER.WARMUP_ITERS, and --resume from the last checkpoint"
-            ) from error
-
-
-def build_detector(cfg: CfgNode) -> nn.Module:
-    """A detector with fresh weights, on its device."""
-    device_of(cfg)
-    with named_errors():
-        return build_model(cfg)
-
-
-def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
-    """`det_adapt.weights.load_weights`; Detectron2 itself loads a .pkl or an address."""
-    path = cfg.MODEL.WEIGHTS
-    if path.endswith(".pkl") or "://" in path:
-        DetectionCheckpointer(model).load(path)
-        return None
-    return weights.load_weights(model, cfg, weights.to_detectron2)
-
-
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or Adam over Detectron2's parameter groups; the pyramid's rate times SAP.LR_MULT."""
-    groups = get_default_optimizer_params(
-        model,
-        base_lr=cfg.SOLVER.BASE_LR,
-        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        lr_factor_func=lambda name: cfg.SAP.LR_MULT if name.startswith("sap.") else 1.0,
-    )
-    common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
-    if cfg.SOLVER.OPTIMIZER == "ADAM":
-        optimizer = torch.optim.Adam(groups, betas=tuple(cfg.SOLVER.BETAS), **common)
-    else:
-        momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
-        optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **common)
-    return maybe_add_gradient_clipping(cfg, optimizer)
-
-
-@contextmanager
-def named_errors() -> Iterator[None]:
-    """UserError for what Detectron2 refuses while it builds, by its registries and assertions."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or "an assertion"
-        raise UserError(
-            f"Detectron2 cannot build this run ({type(error).__name__}: {reason}): correct the key "
-            "of MODEL or SOLVER that names it"
-        ) from error
+        self._trainer.train()
 
 
 def _in_parallel(model: nn.Module) -> nn.Module:
@@ -169,7 +208,7 @@ def _in_parallel(model: nn.Module) -> nn.Module:
     return create_ddp_model(model, device_ids=devices, broadcast_buffers=False)
 
 
-def _logs(trainer: SimpleTrainer) -> dict[str, float]:
+def _logs(trainer: TrainerBase) -> dict[str, float]:
     """The scalars of the trainer's iteration, by the names of our log."""
     logs = {}
     for name, (value, iteration) in trainer.storage.latest().items():

@@ -9,7 +9,7 @@ from torch import nn
 
 from det_adapt import weights
 from det_adapt.config import device_of, seed
-from det_adapt.data.build import paired_loader
+from det_adapt.data.build import TrainLoader
 from det_adapt.engines import engine_defaults, seed_step
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
@@ -77,7 +77,7 @@ class Trainer:
         Args:
             after_step: gets an iteration's losses and rate, after its checkpoint was written.
         """
-        pairs = paired_loader(
+        pairs = TrainLoader(
             self.cfg,
             start=self.iteration,
             rank=distributed.rank(),

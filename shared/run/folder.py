@@ -29,8 +29,9 @@ RESUMABLE_KEYS = (
     "TEST.OFFICIAL",
     "TEST.PICTURES",
 )
-# The length of a run and what it is scored on are read without knowing the defaults.
-_ALWAYS_WRITTEN = ("SOLVER.MAX_ITER", "DATASETS.TEST")
+# The length of a run and what it is scored on are read without knowing the defaults; Detectron2
+# misses its version.
+_ALWAYS_WRITTEN = ("VERSION", "SOLVER.MAX_ITER", "DATASETS.TEST")
 _SCORED_ON = ("DATASETS.TEST", "DATASETS.LABEL_SPACE", "DATASETS.CLASSES")
 
 logger = logging.getLogger(__name__)

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -167,6 +169,36 @@ def test_the_engine_is_chosen(monkeypatch):
     assert INSTALL_DETECTRON2 in str(error.value)
 
 
+def imported(statement, **environment):
+    """What a fresh Python says of a statement with `det_adapt`; it must succeed."""
+    command = [sys.executable, "-c", statement]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stderr
+
+
+def test_the_import_needs_no_detectron2(tmp_path):
+    without = "import sys; sys.modules['detectron2'] = None; import det_adapt; "
+    cheap = "assert 'torch' not in sys.modules; det_adapt.add_sap_config"
+    assert imported(without + cheap) == ""
+    (tmp_path / "detectron2.py").write_text("raise ImportError('no _C')")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    broken = imported("import det_adapt.torchvision_engine", PYTHONPATH=path)
+    assert "Detectron2 cannot be imported" in broken and "no _C" in broken
+
+
+@pytest.mark.detectron2
+def test_the_import_registers_with_detectron2():
+    imported(
+        "import det_adapt\n"
+        "from detectron2.data import DatasetCatalog\n"
+        "from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY\n"
+        "assert 'SAPRCNN' in META_ARCH_REGISTRY and 'sim10k' in DatasetCatalog\n"
+        "assert 'build_vgg16_backbone' in BACKBONE_REGISTRY"
+    )
+
+
 @pytest.mark.detectron2
 def test_detectron2_is_taken_where_it_is():
     assert choose_engine("auto") == choose_engine("detectron2") == "detectron2"
@@ -174,6 +206,6 @@ def test_detectron2_is_taken_where_it_is():
 
 def test_every_key_of_ours_is_explained():
     lines = Path(__file__).parents[2].joinpath("det_adapt/config.py").read_text().splitlines()
-    declared = [line for line in lines if line.startswith("    cfg.") and "Node()" not in line]
+    declared = [line for line in lines if line.startswith("    cfg.") and "node()" not in line]
     assert len(declared) > 8
     assert all("  # " in line for line in declared)

@@ -8,7 +8,7 @@ from PIL import Image
 from scenes import annotation
 
 from det_adapt.config import defaults
-from det_adapt.data.build import paired_loader, source_dataset, target_dataset
+from det_adapt.data.build import TrainLoader, source_dataset, target_dataset
 from det_adapt.data.loaders import SlotDataset, samples_in_order
 from det_adapt.data.samples import Augmentation, read_sample, resized_size
 from shared.config import changed, load_config
@@ -283,7 +283,7 @@ def described(tmp_path, make_record):
 
 
 def test_a_config_names_source_and_target(described):
-    pairs = list(paired_loader(described("INPUT.MIN_SIZE_TRAIN", "(20,)")))
+    pairs = list(TrainLoader(described("INPUT.MIN_SIZE_TRAIN", "(20,)")))
     assert len(pairs) == 2
     for (source,), (target,) in pairs:
         assert source.image.shape == target.image.shape == (3, 20, 30)
@@ -299,19 +299,19 @@ def test_a_target_may_have_other_classes_and_home_is_expanded(described, tmp_pat
         *("DATASETS.TARGET", "[toy_cityscapes_det_train]", "DATASETS.CLASSES", "[car]"),
         *("DATASETS.ROOT", f"~/{tmp_path.name}", "MODEL.ROI_HEADS.NUM_CLASSES", "1"),
     )
-    assert next(iter(paired_loader(cfg)))[1][0].boxes is None
+    assert next(iter(TrainLoader(cfg)))[1][0].boxes is None
     cfg = changed(cfg, "DATASETS.CLASSES", [])
-    assert next(iter(paired_loader(changed(cfg, "MODEL.ROI_HEADS.NUM_CLASSES", 2))))
+    assert next(iter(TrainLoader(changed(cfg, "MODEL.ROI_HEADS.NUM_CLASSES", 2))))
     own = json.loads((tmp_path / "boxes.json").read_text())
     own["categories"][0]["name"] = "tram"
     (tmp_path / "boxes.json").write_text(json.dumps(own))
     cfg = changed(cfg, "DATASETS.CLASSES", ["tram"])
-    assert next(iter(paired_loader(changed(cfg, "MODEL.ROI_HEADS.NUM_CLASSES", 1))))
+    assert next(iter(TrainLoader(changed(cfg, "MODEL.ROI_HEADS.NUM_CLASSES", 1))))
 
 
 def test_the_source_alone_opens_no_target(described):
     cfg = described("SAP.ENABLED", "False", "DATASETS.TARGET", "('nowhere/at/all',)")
-    assert [target for _, target in paired_loader(cfg)] == [None, None]
+    assert [target for _, target in TrainLoader(cfg)] == [None, None]
 
 
 def test_classes_are_restricted_and_data_sets_joined(described):
@@ -333,7 +333,7 @@ def test_classes_are_restricted_and_data_sets_joined(described):
 )
 def test_unusable_data_sets_are_named(described, overrides, message):
     with pytest.raises(UserError, match=message):
-        paired_loader(described(*overrides))
+        TrainLoader(described(*overrides))
 
 
 def test_an_empty_target_folder_is_named(described, tmp_path):
@@ -344,5 +344,5 @@ def test_an_empty_target_folder_is_named(described, tmp_path):
 
 def test_the_source_images_are_read_as_they_are(described, tmp_path):
     cfg = described("INPUT.MIN_SIZE_TRAIN", "(0,)", "INPUT.RANDOM_FLIP", "none")
-    for (source,), _ in paired_loader(cfg):
+    for (source,), _ in TrainLoader(cfg):
         assert torch.equal(source.image, read_image(tmp_path / "images" / f"{source.name}.png"))

@@ -5,12 +5,12 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
-from det_adapt.config import sap_plan
+from det_adapt.config import add_sap_config, sap_plan
 from det_adapt.data.build import train_augmentation
 from det_adapt.engines import engine_config
 from det_adapt.source_stage import source_config
 from det_adapt.torchvision_engine import SapRCNN, build_optimizer
-from shared.config import CONFIGS
+from shared.config import CONFIGS, flatten, plain
 from shared.data.catalog import DETECTION
 
 FILES = sorted(
@@ -29,6 +29,18 @@ def test_they_were_found_in_pairs():
         *("foggy_masks", "toy", "toy_foggy", "toy_clipart"),
     } == set(PAIRS)
     assert len(FILES) == 2 * len(PAIRS)
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_detectron2_reads_it_as_it_is(path):
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_sap_config(cfg)
+    cfg.merge_from_file(str(path))
+    ours = engine_config("detectron2", path, [])
+    assert plain(list(flatten(cfg).items())) == plain(list(flatten(ours).items()))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

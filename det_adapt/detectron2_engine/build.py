@@ -1,0 +1,67 @@
+"""A run's detector, weights and optimizer on Detectron2; what it refuses is one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.solver import get_default_optimizer_params
+from detectron2.solver.build import maybe_add_gradient_clipping
+from torch import nn
+
+from det_adapt import weights
+from det_adapt.config import device_of
+from shared.errors import UserError
+from shared.weights import LoadReport
+
+
+def build_detector(cfg: CfgNode) -> nn.Module:
+    """A detector with fresh weights, on its device."""
+    device_of(cfg)
+    with named_errors():
+        return build_model(cfg)
+
+
+def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
+    """`det_adapt.weights.load_weights`; Detectron2 itself loads a .pkl or an address."""
+    path = cfg.MODEL.WEIGHTS
+    if path.endswith(".pkl") or "://" in path:
+        DetectionCheckpointer(model).load(path)
+        return None
+    return weights.load_weights(model, cfg, weights.to_detectron2)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or Adam over Detectron2's parameter groups; the pyramid's rate times SAP.LR_MULT."""
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        lr_factor_func=lambda name: cfg.SAP.LR_MULT if name.startswith("sap.") else 1.0,
+    )
+    common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+    if cfg.SOLVER.OPTIMIZER == "ADAM":
+        optimizer = torch.optim.Adam(groups, betas=tuple(cfg.SOLVER.BETAS), **common)
+    else:
+        momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
+        optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **common)
+    return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """UserError for what Detectron2 refuses while it builds, by its registries and assertions."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or "an assertion"
+        raise UserError(
+            f"Detectron2 cannot build this run ({type(error).__name__}: {reason}): correct the key "
+            "of MODEL or SOLVER that names it"
+        ) from error

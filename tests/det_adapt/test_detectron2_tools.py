@@ -1,0 +1,392 @@
+"""Detectron2's own tools on our configs, checkpoints and data, as docs/detectron2.md has them."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import commands
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("detectron2", reason="needs Detectron2")
+
+import detectron2
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.detection_utils import annotations_to_instances
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Instances
+from networks import ADVERSARY, ONE, VGG16, build, recording
+from pycocotools import mask as rle
+
+import det_adapt
+from det_adapt import train_net
+from det_adapt.detectron2_engine import to_dicts
+from det_adapt.detectron2_engine.catalog import register_all
+from det_adapt.engines import build_trainer, engine_config
+from det_adapt.predict import Predictor
+from shared.config import CONFIGS, flatten, plain
+from shared.data.catalog import DETECTION, load_detection
+from shared.data.cityscapes import CITYSCAPES_THINGS, read_instance_ids
+from shared.data.images import read_image
+from shared.errors import UserError
+from shared.events import read_metrics
+from shared.toy.layouts import make_toy
+
+pytestmark = pytest.mark.detectron2
+
+SOURCES = Path(detectron2.__file__).parents[1]
+PAGE = (Path(__file__).parents[2] / "docs/detectron2.md").read_text()
+BLOCKS = {
+    section.split("\n", 1)[0]: block
+    for section in re.split(r"^## ", PAGE, flags=re.M)
+    for block in re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+}
+TINY = {
+    "INPUT.MIN_SIZE_TRAIN": "[32]",
+    "INPUT.MIN_SIZE_TEST": "64",
+    "DATALOADER.NUM_WORKERS": "0",
+    "SOLVER.MAX_ITER": "4",
+    "SOLVER.STEPS": "[3]",
+    "SOLVER.IMS_PER_BATCH": "1",
+    "SOLVER.CHECKPOINT_PERIOD": "2",
+    "SAP.LEVELS": "[1, 3, 6]",
+    "SAP.EMBED_CHANNELS": "8",
+    "MODEL.ROI_BOX_HEAD.FC_DIM": "16",
+}
+OVERRIDES = [item for pair in TINY.items() for item in pair]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with toy data below datasets/, small experiments below configs/, and both runs that
+    the page begins with."""
+    folder = tmp_path_factory.mktemp("workplace")
+    size = {"height": 64, "width": 128}
+    layouts = ["sim10k", "cityscapes"]
+    make_toy(folder / "datasets", layouts, count=6, val_count=3, workers=1, progress=False, **size)
+    (folder / "configs").mkdir()
+    base = {"_BASE_": str(CONFIGS / "sapnet_toy.yaml")}
+    lines = [f"{key}: {value}\n" for key, value in (base | TINY).items()]
+    (folder / "configs/tiny.yaml").write_text("".join(lines))
+    with contextlib.chdir(folder):
+        cfg = engine_config("detectron2", "configs/tiny.yaml", [])
+        (folder / "configs/sapnet_toy.yaml").write_text(cfg.dump())
+        command = ["--engine", "detectron2", "--config-file", CONFIGS / "sapnet_toy.yaml"]
+        assert commands.run(train_net.main, *command, *OVERRIDES) == 0
+    return folder
+
+
+@pytest.fixture
+def inside(workplace, monkeypatch):
+    """That folder, entered."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    return workplace
+
+
+@pytest.fixture
+def catalogs():
+    """Detectron2's as the import leaves them."""
+    for name in DETECTION:
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
+    register_all()
+
+
+def run_block(name, **names):
+    """What a block of the page leaves, after the first and with some names given."""
+    for title in dict.fromkeys(["A config", name]):
+        exec(compile(BLOCKS[title], title, "exec"), names)
+    return names
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def test_no_block_is_long():
+    assert len(BLOCKS) == PAGE.count("```python") == 7
+    for block in BLOCKS.values():
+        assert len([line for line in block.splitlines() if line]) <= 15
+
+
+def test_images_are_drawn_with_the_names_of_the_run(inside):
+    left = run_block("Predict and draw")
+    assert left["predictor"].metadata.thing_classes == ["car"]
+    assert len(left["instances"]) > 0
+    assert cv2.imread("drawing.png").shape == left["image"].shape
+
+
+def test_detections_are_those_of_ours(inside):
+    left = run_block("Predict and draw")
+    theirs, path = left["instances"], Path(left["frame"]["file_name"])
+    for engine in ("detectron2", "torchvision"):
+        ours = Predictor.from_checkpoint(Path("runs/sapnet_toy"), engine=engine)
+        found = ours.predict(read_image(path))
+        # Pillow's filter and torchvision's round single pixels differently.
+        torch.testing.assert_close(found.boxes, theirs.pred_boxes.tensor, rtol=0, atol=0.1)
+        torch.testing.assert_close(found.scores, theirs.scores, rtol=0, atol=1e-3)
+
+
+def test_scores_are_those_of_ours(inside):
+    theirs = run_block("Score")["scores"]["bbox"]
+    ours = read_metrics(inside / "runs/sapnet_toy")[-1]["protocols"]
+    # But for what Pillow's filter rounds differently.
+    assert theirs["AP50"] == pytest.approx(ours["COCO box AP50"], abs=0.2)
+    assert theirs["AP"] == pytest.approx(ours["COCO box AP"], abs=0.2)
+
+
+def test_it_adapts_as_the_command_does_and_resumes(inside):
+    cfg = run_block("Adapt")["cfg"]
+    assert cfg.SAP.ENABLED
+    mine = torch.load("runs/mine/model_final.pth", weights_only=True)
+    assert (Path("runs/mine") / "metrics.json").is_file()  # Detectron2's log
+    command = ["--engine", "detectron2", "--config-file", "configs/sapnet_toy.yaml", *OVERRIDES]
+    length = ["SOLVER.MAX_ITER", "20", "SOLVER.STEPS", "[]"]
+    assert commands.run(train_net.main, *command, *length, "--output", "runs/command") == 0
+    theirs = torch.load("runs/command/model_final.pth", weights_only=True)
+    assert same(mine["model"], theirs["model"])
+    # The last eight iterations again, from a checkpoint on the way.
+    shutil.copytree("runs/mine", "runs/again")
+    (Path("runs/again") / "last_checkpoint").write_text("model_0000011.pth")
+    cfg.merge_from_list(["OUTPUT_DIR", "runs/again"])
+    trainer = det_adapt.SapTrainer(cfg)
+    trainer.resume_or_load()
+    assert trainer.start_iter == 12
+    trainer.train()
+    again = torch.load("runs/again/model_final.pth", weights_only=True)
+    assert same(mine["model"], again["model"])
+    assert Predictor.from_checkpoint(Path("runs/again/model_final.pth")).classes == ("car",)
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def test_the_source_alone_is_trained_by_detectron2s_trainer(inside):
+    trainer = run_block("Train on the source alone")["trainer"]
+    assert trainer.iter == 20 and Path("runs/alone/model_final.pth").is_file()
+
+
+def test_a_script_evaluates_and_trains(inside, monkeypatch):
+    more = ["MODEL.WEIGHTS", "runs/sapnet_toy", "OUTPUT_DIR", "runs/script"]
+    arguments = ["--config-file", "runs/sapnet_toy/config.yaml", *more]
+    monkeypatch.setattr(sys, "argv", ["script.py", "--eval-only", *arguments])
+    run_block("Scripts", __name__="__main__")
+    assert Path("runs/script/inference/coco_instances_results.json").is_file()
+    assert not Path("runs/script/model_final.pth").exists()
+    monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+    run_block("Scripts", __name__="__main__")
+    # default_setup wrote every key, some of them without a value.
+    cfg = engine_config("detectron2", "runs/script/config.yaml", [])
+    assert cfg.DATASETS.TEST == ("toy_cityscapes_det_val",)
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_script_are_those_of_the_command(inside):
+    Path("script.py").write_text(BLOCKS["Scripts"])
+    both = ["--num-gpus", "2", "--config-file", "configs/sapnet_toy.yaml", *OVERRIDES]
+    more = ["SOLVER.IMS_PER_BATCH", "2", "MODEL.WEIGHTS", "", "OUTPUT_DIR"]
+    path = os.pathsep.join([str(CONFIGS.parent), str(SOURCES)])
+    script = [sys.executable, "script.py", *both, *more, "runs/two"]
+    subprocess.run(script, check=True, env=os.environ | {"PYTHONPATH": path})
+    command = ["--engine", "detectron2", *both, *more, "runs/two_of_the_command"]
+    assert commands.run(train_net.main, *command) == 0
+    weights = [
+        torch.load(f"runs/{name}/model_final.pth", weights_only=True)["model"]
+        for name in ("two", "two_of_the_command")
+    ]
+    assert same(*weights)
+
+
+def test_a_lazy_config_builds_model_and_loader(inside, monkeypatch):
+    folders = [SOURCES / "detectron2/model_zoo/configs", SOURCES / "configs"]
+    found = [folder for folder in folders if (folder / "common/models").is_dir()]
+    if not found:
+        pytest.skip("this Detectron2 comes without its configs")
+    resources = ModuleType("pkg_resources")  # which setuptools has no more
+    resources.resource_filename = lambda package, name: str(found[0].parent / name)
+    monkeypatch.setitem(sys.modules, "pkg_resources", resources)
+    losses = run_block("LazyConfig")["losses"]
+    assert {"loss_cls", "loss_rpn_cls", "loss_sap"} <= losses.keys()
+
+
+def test_the_demo_draws(inside):
+    path = SOURCES / "demo/predictor.py"
+    if not path.is_file():
+        pytest.skip("this Detectron2 comes without its demo")
+    spec = importlib.util.spec_from_file_location("demo_predictor", path)
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    cfg = run_block("A config")["cfg"]
+    image = np.zeros((64, 128, 3), np.uint8)
+    predictions, drawing = demo.VisualizationDemo(cfg).run_on_image(image)
+    assert "instances" in predictions and drawing.get_image().shape == image.shape
+
+
+# --- configs -------------------------------------------------------------------------------------
+
+
+def test_a_runs_config_is_read_without_a_warning(inside, caplog):
+    cfg = run_block("A config")["cfg"]
+    assert caplog.records == []
+    ours = flatten(engine_config("detectron2", "runs/sapnet_toy/config.yaml", []))
+    ours["MODEL.WEIGHTS"] = cfg.MODEL.WEIGHTS
+    assert plain(list(flatten(cfg).items())) == plain(list(ours.items()))
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_detectron2s_trains_the_source_alone():
+    model = build("detectron2", VGG16)
+    losses = []
+    for batch in (model.inputs([ONE]), (model.inputs([ONE]), None)):
+        torch.manual_seed(0)
+        with recording("detectron2"):
+            losses.append({name: loss.item() for name, loss in model(batch).items()})
+    assert losses[0] == losses[1] and "loss_cls" in losses[0]
+
+
+def test_the_adversary_asks_for_pairs():
+    model = build("detectron2", VGG16 | ADVERSARY)
+    with pytest.raises(UserError, match=r"pairs .* det_adapt.PairedTrainLoader"):
+        model(model.inputs([ONE]))
+
+
+def test_weights_of_the_torchvision_engine_load_under_its_own_names():
+    theirs = build("torchvision", VGG16 | ADVERSARY).state_dict()
+    model = build("detectron2", VGG16 | ADVERSARY)
+    assert not theirs.keys() <= model.state_dict().keys()
+    model.load_state_dict({name: tensor + 1 for name, tensor in theirs.items()}, strict=False)
+    name = "proposal_generator.rpn_head.conv.weight"
+    assert torch.equal(model.state_dict()[name], theirs["rpn.head.conv.0.0.weight"] + 1)
+
+
+# --- catalogs ------------------------------------------------------------------------------------
+
+
+def test_every_data_set_is_known_by_name(toy_root, monkeypatch, catalogs):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(toy_root))
+    assert set(DETECTION) <= set(DatasetCatalog.list())
+    name = "toy_cityscapes_det_train"
+    expected = load_detection(name, toy_root, labeled=True)
+    found = DatasetCatalog.get(name)
+    assert MetadataCatalog.get(name).thing_classes == list(expected.classes)
+    assert [entry["image_id"] for entry in found] == [record.name for record in expected.records]
+    pairs = [
+        (thing, annotation)
+        for entry, record in zip(found, expected.records, strict=True)
+        for thing, annotation in zip(entry["annotations"], record.annotations, strict=True)
+    ]
+    assert pairs
+    for thing, annotation in pairs:
+        assert thing["bbox"] == list(annotation.box)
+        assert expected.classes[thing["category_id"]] == annotation.category
+        assert thing["iscrowd"] == int(annotation.crowd)
+    # Detectron2's own reading accepts them, and finds nothing to train on in crowds.
+    usable = [e for e in found if any(not thing["iscrowd"] for thing in e["annotations"])]
+    assert len(get_detection_dataset_dicts(name, filter_empty=True)) == len(usable)
+
+
+def test_a_data_set_without_annotations_has_none_in_detectron2_either(toy_root):
+    entries = to_dicts(load_detection("toy_cityscapes_det_train", toy_root))
+    assert entries and all("annotations" not in entry for entry in entries)
+
+
+def config(experiment, *overrides):
+    cfg = get_cfg()
+    det_adapt.add_sap_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / f"{experiment}.yaml"))
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def test_classes_are_those_of_the_run_before_any_data_is_there(catalogs):
+    det_adapt.register_datasets(config("sapnet_sim10k", "DATASETS.ROOT", "nowhere"))
+    for name in ("sim10k", "cityscapes_det_val"):
+        metadata = MetadataCatalog.get(name)
+        assert metadata.thing_classes == ["car"] and metadata.evaluator_type == "coco"
+
+
+def test_the_model_that_is_built_last_has_its_classes_in_the_catalogs(toy_root, catalogs):
+    name = "toy_cityscapes_det_val"
+    root = ("DATASETS.ROOT", str(toy_root), "DATASETS.TEST", (name,))
+    cars = config("source_toy", *root)
+    cars.MODEL.DEVICE = "cpu"
+    build_trainer("detectron2", cars)
+    metadata = MetadataCatalog.get(name)
+    metadata.thing_colors = [(0, 0, 0)]
+    assert {t["category_id"] for e in DatasetCatalog.get(name) for t in e["annotations"]} == {0}
+    det_adapt.register_datasets(cars)  # nothing new: what somebody else added stays
+    assert MetadataCatalog.get(name) is metadata
+    eight = config("source_toy_foggy", *root)
+    det_adapt.register_datasets(eight)
+    assert MetadataCatalog.get(name).thing_classes == list(CITYSCAPES_THINGS)
+    assert metadata.thing_classes == ["car"]
+    # Without a list, a test set has the classes of the source.
+    eight.DATASETS.CLASSES, eight.DATASETS.TRAIN = [], ("toy_kitti_train",)
+    det_adapt.register_datasets(eight)
+    assert MetadataCatalog.get(name).get("thing_classes") is None
+
+
+def test_masks_are_those_of_the_instance_files(toy_root, catalogs):
+    name = "toy_cityscapes_det_train"
+    det_adapt.register_datasets(config("source_toy_foggy", "DATASETS.ROOT", str(toy_root)))
+    records = load_detection(name, toy_root, labeled=True).records
+    things = 0
+    for entry, record in zip(DatasetCatalog.get(name), records, strict=True):
+        ids = read_instance_ids(record.instances)
+        for thing, annotation in zip(entry["annotations"], record.annotations, strict=True):
+            assert np.array_equal(rle.decode(thing["segmentation"]), ids == annotation.instance)
+            things += 1
+    assert things
+    det_adapt.register_datasets(
+        config("source_toy_foggy", "DATASETS.ROOT", str(toy_root), "MODEL.MASK_ON", False)
+    )
+    [first, *_] = DatasetCatalog.get(name)
+    assert all("segmentation" not in thing for thing in first["annotations"])
+
+
+def test_perfect_detections_score_all_points(toy_root, tmp_path, catalogs):
+    name = "toy_cityscapes_det_val"
+    more = ("DATASETS.ROOT", str(toy_root), "DATASETS.TEST", (name,))
+    det_adapt.register_datasets(config("source_toy_foggy", *more))
+    evaluator = COCOEvaluator(name, output_dir=str(tmp_path))
+    evaluator.reset()
+    for entry in DatasetCatalog.get(name):
+        truth = annotations_to_instances(
+            entry["annotations"], (entry["height"], entry["width"]), "bitmask"
+        )
+        found = Instances(
+            truth.image_size, pred_boxes=truth.gt_boxes, scores=torch.ones(len(truth))
+        )
+        found.pred_classes = truth.gt_classes
+        found.pred_masks = truth.gt_masks.tensor
+        evaluator.process([entry], [{"instances": found}])
+    scores = evaluator.evaluate()
+    assert scores["bbox"]["AP"] == scores["segm"]["AP"] == pytest.approx(100)
+
+
+def test_names_of_others_are_left_alone_and_own_data_are_known_by_their_path(tmp_path, catalogs):
+    DatasetCatalog.register("theirs", list)
+    (tmp_path / "mine.yaml").write_text("images: images\ncoco: mine.json\n")
+    mine = str(tmp_path / "mine.yaml")
+    cfg = config("source_toy", "DATASETS.TRAIN", ("theirs", mine), "DATASETS.TEST", ("unknown",))
+    try:
+        det_adapt.register_datasets(cfg)
+        assert DatasetCatalog.get("theirs") == []
+        assert MetadataCatalog.get(mine).thing_classes == ["car"]
+        assert "unknown" not in DatasetCatalog
+    finally:
+        for name in ("theirs", mine):
+            DatasetCatalog.pop(name, None)
+            MetadataCatalog.pop(name, None)
