@@ -128,6 +128,11 @@ class SapTrainer(DefaultTrainer):
             load_weights(self.checkpointer.model, changed(self.cfg, "MODEL.WEIGHTS", path))
         self._has_weights = True
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "_trainer" not in state_dict:  # a run's before it had this trainer
+            state_dict = state_dict | {"_trainer": state_dict | {"hooks": {}}}
+        super().load_state_dict(state_dict)
+
     def train(self) -> Any:
         """To SOLVER.MAX_ITER, from MODEL.WEIGHTS where `resume_or_load` was not called before."""
         if not self._has_weights:

@@ -154,17 +154,24 @@ def test_it_adapts_as_the_command_does_and_resumes(inside):
     assert commands.run(train_net.main, *command, *length, "--output", "runs/command") == 0
     theirs = torch.load("runs/command/model_final.pth", weights_only=True)
     assert same(mine["model"], theirs["model"])
-    # The last eight iterations again, from a checkpoint on the way.
-    shutil.copytree("runs/mine", "runs/again")
-    (Path("runs/again") / "last_checkpoint").write_text("model_0000011.pth")
-    cfg.merge_from_list(["OUTPUT_DIR", "runs/again"])
-    trainer = det_adapt.SapTrainer(cfg)
-    trainer.resume_or_load()
-    assert trainer.start_iter == 12
-    trainer.train()
-    again = torch.load("runs/again/model_final.pth", weights_only=True)
-    assert same(mine["model"], again["model"])
-    assert Predictor.from_checkpoint(Path("runs/again/model_final.pth")).classes == ("car",)
+    # The last eight iterations again, from a checkpoint on the way; also one of former runs.
+    former = torch.load("runs/mine/model_0000011.pth", weights_only=True)
+    hooks = former["trainer"]["hooks"]
+    former["trainer"] = former["trainer"]["_trainer"] | {"hooks": hooks}
+    torch.save(former, "runs/mine/former.pth")
+    for name in ("model_0000011", "former"):
+        output = Path("runs") / name
+        shutil.copytree("runs/mine", output)
+        (output / "last_checkpoint").write_text(f"{name}.pth")
+        (output / "model_final.pth").unlink()
+        cfg.merge_from_list(["OUTPUT_DIR", str(output)])
+        trainer = det_adapt.SapTrainer(cfg)
+        trainer.resume_or_load()
+        assert trainer.start_iter == 12
+        trainer.train()
+        again = torch.load(output / "model_final.pth", weights_only=True)
+        assert same(mine["model"], again["model"])
+        assert Predictor.from_checkpoint(output).classes == ("car",)
 
 
 def same(ours, theirs):
