@@ -69,7 +69,7 @@ KEYS = {
     "INPUT.RANDOM_FLIP": "horizontal",  # | none
     "INPUT.MASK_FORMAT": "polygon",  # without effect here: masks are bitmaps
     "DATASETS.TRAIN": (),  # the labeled source; several names: all of them together
-    "DATASETS.TEST": (),  # what is scored; never used to choose anything
+    "DATASETS.TEST": (),  # what is scored, the first in full; never used to choose anything
     "DATALOADER.NUM_WORKERS": 4,  # per domain
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": True,  # of the source; the target is never filtered
     "DATALOADER.ASPECT_RATIO_GROUPING": True,  # without effect: images are drawn by number

@@ -13,7 +13,7 @@ from det_adapt.data.build import TrainLoader, classes_of, dataset_root, test_aug
 from det_adapt.data.loaders import samples_in_order
 from det_adapt.engines import build_trainer, engine_defaults, load_detector
 from det_adapt.pictures import attention_pictures, detection_panels
-from det_adapt.scoring import evaluating, score
+from det_adapt.scoring import evaluating, score, table
 from det_adapt.source_stage import resolve_weights
 from det_adapt.structures import Sample
 from shared import distributed
@@ -63,7 +63,8 @@ class Run(run.Run):
         if resumed:
             then = flatten(self.defaults) | settings_of(self.folder)
             check_same_run(self.folder, then, flatten(self.cfg))
-        self.test = _test_dataset(self.cfg)
+        self.tests = _test_datasets(self.cfg)
+        self.test = next(iter(self.tests), None)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
         resolved = changed(self.cfg, "MODEL.WEIGHTS", weights)
         self.training = build_trainer(engine, resolved)
@@ -100,6 +101,9 @@ class Run(run.Run):
             text += f", Cityscapes' script {percent(scores['cityscapes']['map50'])} (masks)"
         return text
 
+    def details(self, scores: Mapping) -> list[str]:
+        return table(scores["data_sets"]) if "data_sets" in scores else []
+
     def environment(self) -> dict:
         described = describe_environment(self.cfg.MODEL.DEVICE, seed(self.cfg))
         return described | {"engine": self.engine}
@@ -121,7 +125,26 @@ class Run(run.Run):
         self.training.train(lambda logs: self.after_step(logs, last=self.iteration == self.total))
 
     def score(self, predictions: Path, official: Path | None) -> dict:
-        return score(self.cfg, self.training.model, self.test, predictions, official)
+        """Of the first of DATASETS.TEST; with more, "data_sets" has the means of each, and files of
+        the others are in folders of their names."""
+        by_name = {}
+        for test in self.tests:
+            below = "" if test is self.test else test.name
+            script = None if official is None else official / below
+            model = self.training.model
+            by_name[test.name] = score(self.cfg, model, test, predictions / below, script)
+        first = by_name[self.test.name]
+        if len(self.tests) == 1 or not first:
+            return first
+        means = {
+            test.name: {
+                "images": len(test.records),
+                "map50": by_name[test.name]["map50"],
+                "protocols": by_name[test.name]["protocols"],
+            }
+            for test in self.tests
+        }
+        return first | {"data_sets": means}
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Where the pyramid looks: in a first image of either domain, or in a test image."""
@@ -151,11 +174,12 @@ def _classes(cfg: CfgNode, run: Path | None) -> list[str]:
     return list(stored) if stored and not cfg.DATASETS.CLASSES else classes_of(cfg)
 
 
-def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:
-    names = list(cfg.DATASETS.TEST)
-    if not names:
-        return None
-    if len(names) > 1:
-        raise UserError(f"DATASETS.TEST names {', '.join(names)}, expected one data set to score")
+def _test_datasets(cfg: CfgNode) -> list[DetectionDataset]:
     root, classes = dataset_root(cfg), list(cfg.DATASETS.CLASSES)
-    return resolve_detection(names[0], root, labeled=True, classes=classes)
+    tests = [
+        resolve_detection(name, root, labeled=True, classes=classes) for name in cfg.DATASETS.TEST
+    ]
+    names = [test.name for test in tests]
+    if len(set(names)) < len(names):
+        raise UserError(f"DATASETS.TEST names {', '.join(names)}, expected different names")
+    return tests

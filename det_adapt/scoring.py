@@ -1,6 +1,6 @@
 """Scores of a detector in percent: VOC's, COCO's, and Cityscapes' own script's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -89,6 +89,24 @@ def score(
         **{name: measure.scores() for name, measure in others.items()},
     }
     return _percent(scores | {"protocols": _protocols(scores)})
+
+
+def table(data_sets: Mapping[str, Mapping]) -> list[str]:
+    """A line for each data set, after one that names the means; a dash where there is none.
+
+    Args:
+        data_sets: name to its `images`, `map50` and `protocols`.
+    """
+    columns = dict.fromkeys(name for entry in data_sets.values() for name in entry["protocols"])
+    rows = [["data set", "images", "AP50", *columns]]
+    for name, entry in data_sets.items():
+        means = [entry["map50"], *map(entry["protocols"].get, columns)]
+        percents = ["–" if mean is None else f"{mean:.2f}" for mean in means]
+        rows.append([name, str(entry["images"]), *percents])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
 
 
 def _protocols(scores: dict) -> dict[str, float | None]:

@@ -1,6 +1,7 @@
 """The page: what it shows, what is missing on top, one file without external resources."""
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,7 @@ def _page(run: Run, baseline: Run | None) -> str:
     official = (this or {}).get("official")
     official = official if isinstance(official, dict) else None
     measure = ("AP50", "AP50") if "map50" in (this or {}) else ("IoU", "mIoU")
+    data_sets = _data_sets(this, before)
     charts = training_charts(run)
     if this is not None:
         charts.insert(0, quality_chart(run, baseline if before else None, dataset, measure[1]))
@@ -92,11 +94,13 @@ def _page(run: Run, baseline: Run | None) -> str:
         class_measure=measure[0],
         mean_measure=measure[1],
         rows=_rows(this, before, official),
+        data_sets=data_sets,
+        data_set_protocols=_protocol_names(record for _, record, _ in data_sets),
         pictures=pictures,
         most_pictures=MOST_PICTURES,
         charts=charts,
         smoothed=len(run.train) >= FEWEST_TO_SMOOTH,
-        protocol_names=list(dict.fromkeys(n for r in run.evaluations for n in protocol_scores(r))),
+        protocol_names=_protocol_names(run.evaluations),
         environment_labels=ENVIRONMENT_LABELS,
         difference=difference,
         # Last: reading the pictures adds some.
@@ -119,6 +123,18 @@ def _rows(
         mean,
         *((f"mean, protocol {name}", "mean", *scores) for name, *scores in protocols),
     ]
+
+
+def _data_sets(
+    this: Record | None, before: Record | None
+) -> list[tuple[str, Record, Record | None]]:
+    """Name and both records of each data set, where several were scored."""
+    mine, others = (((record or {}).get("data_sets") or {}) for record in (this, before))
+    return [(name, record, others.get(name)) for name, record in mine.items()]
+
+
+def _protocol_names(records: Iterable[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in protocol_scores(record)))
 
 
 def scored_classes(record: Record | None) -> int:

@@ -76,7 +76,8 @@ def dump_config(cfg: CfgNode, defaults: CfgNode | None = None) -> str:
     """
     values = flatten(cfg)
     if defaults is not None:
-        values = differences(cfg, defaults) | {key: values[key] for key in _ALWAYS_WRITTEN}
+        always = {key: values[key] for key in _ALWAYS_WRITTEN if key in values}
+        values = differences(cfg, defaults) | always
     values = {key: plain(value) for key, value in values.items() if value is not None}
     return yaml.safe_dump(nested(values))
 

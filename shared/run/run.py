@@ -102,6 +102,10 @@ class Run(ABC):
     def headline(scores: Mapping) -> str:
         """The scores in a few words."""
 
+    def details(self, scores: Mapping) -> list[str]:
+        """Lines below the headline, where a few words are not enough."""
+        return []
+
     def environment(self) -> dict:
         """What the result depends on beside the config."""
         return describe_environment(self.cfg.MODEL.DEVICE, self.cfg.SEED)
@@ -184,7 +188,8 @@ class Run(ABC):
                 "images": len(self.test.records),
             }
             self.log.write("eval", self.iteration, scores)
-            self.log.announce(f"iteration {self.iteration}: {self.headline(scores)}")
+            lines = [f"iteration {self.iteration}: {self.headline(scores)}", *self.details(scores)]
+            self.log.announce("\n".join(lines))
         return scores
 
     def summary(self, scores: Mapping) -> str:
@@ -194,7 +199,7 @@ class Run(ABC):
             before = [event for event in read_metrics(self.baseline) if event["kind"] == "eval"]
             lines += [self._line(self.baseline.name, event) for event in before[-1:]]
         if scores:
-            lines.append(self._line(self.name, scores))
+            lines += [self._line(self.name, scores), *self.details(scores)]
         return "\n".join([*lines, f"report: {self.folder / 'report.html'}"])
 
     def _line(self, name: str, scores: Mapping) -> str:

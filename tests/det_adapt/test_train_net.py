@@ -185,6 +185,27 @@ def test_a_detector_is_scored_as_it_is_in_a_folder_of_its_own(beside, settings, 
     assert "is no whole detector" in fails(capsys, "sapnet_toy", *given)
 
 
+def test_several_data_sets_are_scored_in_one_table(beside, settings, capsys):
+    names = ["toy_cityscapes_det_val", "toy_foggy_cityscapes_val"]
+    given = ["--eval-only", *settings, "MODEL.WEIGHTS", "runs/sapnet_toy", "OUTPUT_DIR", "runs/on"]
+    assert run("sapnet_toy", *given, "DATASETS.TEST", f"[{', '.join(names)}]") == 0
+    [score] = read_metrics(beside / "runs/on")
+    assert score["dataset"] == names[0] and list(score["data_sets"]) == names
+    assert score["ap50"] == last_score(beside / "runs/sapnet_toy")["ap50"]
+    foggy = score["data_sets"][names[1]]
+    assert foggy["images"] == 3 and foggy["protocols"].keys() == score["protocols"].keys()
+    files = {path.name for path in (beside / "runs/on/predictions" / names[1]).iterdir()}
+    assert len(files) == 3 and all("foggy" in name for name in files)
+    head, *rows = capsys.readouterr().out.splitlines()[1:4]
+    assert head.split()[:4] == ["data", "set", "images", "AP50"]
+    assert [row.split()[:2] for row in rows] == [[name, "3"] for name in names]
+    report = (beside / "runs/on/report.html").read_text()
+    assert f"<tr><td>{names[1]}</td><td>3</td>" in report
+    alone = [*given[:-1], "runs/alone", "DATASETS.TEST", f"[{names[1]}]"]
+    assert run("sapnet_toy", *alone) == 0
+    assert last_score(beside / "runs/alone")["map50"] == foggy["map50"]
+
+
 def test_masks_are_scored_by_the_official_script(settings, tmp_path, capsys):
     assert run("source_toy_foggy", *settings, "SOLVER.MAX_ITER", "1") == 0
     score = [e for e in read_metrics(tmp_path / "runs/source_toy_foggy") if e["kind"] == "eval"][-1]
@@ -227,10 +248,8 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     message = fails(capsys, "source_toy", *settings, "OUTPUT_DIR", str(tmp_path / "file"))
     assert "cannot write to the folder" in message
-    message = fails(
-        capsys, "source_toy", *settings, "DATASETS.TEST", "[toy_sim10k, toy_kitti_train]"
-    )
-    assert "expected one data set to score" in message
+    message = fails(capsys, "source_toy", *settings, "DATASETS.TEST", "[toy_sim10k, toy_sim10k]")
+    assert "expected different names" in message
     message = fails(capsys, "road_gta5", *settings)
     assert "an experiment of segmentation: python seg_adapt/train.py --config-file" in message
     message = fails(capsys, "source_toy", *settings, "--num-gpu", "2")
