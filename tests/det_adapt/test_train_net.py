@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import run_in_two
 from scenes import detections
 
 from det_adapt import train_net
@@ -251,7 +252,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
     ]
     assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
-    assert run("sapnet_toy", *everything, "OUTPUT_DIR", "two", "--num-gpus", "2") == 0
+    run_in_two(run, "sapnet_toy", *everything, "OUTPUT_DIR", "two")
     one, two = (
         checkpoint.load(tmp_path / n / "checkpoints/last.pt")["model"] for n in ("one", "two")
     )
