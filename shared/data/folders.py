@@ -49,7 +49,7 @@ class Location:
 def locate(name: str, root: Path) -> Location:
     """Of a real data set the data root itself; toy data sets have the same layouts below `toy/`."""
     if name.startswith("toy_"):
-        return Location(name, root / "toy", "make it with: python datasets/make_toy.py")
+        return Location(name, root / "toy", "make it with: street-adapt toy")
     remedy = (
         "datasets/README.md says where to get it; "
         "DETECTRON2_DATASETS names the folder that holds all data sets"

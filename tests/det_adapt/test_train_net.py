@@ -210,7 +210,7 @@ def test_a_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, caps
 def test_bad_input_is_one_line(settings, tmp_path, capsys):
     message = fails(capsys, "sapnet_sim10k", *settings, "MODEL.DEVICE", "cpu")
     assert "no checkpoint" in message
-    assert "python det_adapt/train_net.py --config-file configs/source_sim10k.yaml" in message
+    assert "street-adapt train --config-file source_sim10k" in message
     message = fails(capsys, "sapnet_toy", *settings, "DATASETS.TARGET", "[]", "MODEL.WEIGHTS", "")
     assert "DATASETS.TARGET is empty" in message
     message = fails(capsys, "source_toy", *settings, "MODEL.ROI_HEADS.NUM_CLASSES", "3")
@@ -235,7 +235,7 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     )
     assert "expected one data set to score" in message
     message = fails(capsys, "road_gta5", *settings)
-    assert "an experiment of segmentation: python seg_adapt/train.py --config-file" in message
+    assert "an experiment of segmentation: street-adapt train --config-file" in message
     message = fails(capsys, "source_toy", *settings, "--num-gpu", "2")
     assert "unknown option '--num-gpu': did you mean '--num-gpus'" in message
 
