@@ -10,10 +10,7 @@ Ends with 0 where no error was found, 1 where one was, 2 where the check could n
 try:
     from shared.cli import run
 except ImportError as error:
-    raise SystemExit(
-        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
-        "hides ours"
-    ) from None
+    raise SystemExit(f"{error}: run `pip install -e .`, or another 'shared' hides ours") from None
 
 from shared.data.checker import main
 

@@ -8,10 +8,7 @@ python datasets/make_toy.py --preview toy.png                 only a contact she
 try:
     from shared.cli import run
 except ImportError as error:
-    raise SystemExit(
-        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
-        "hides ours"
-    ) from None
+    raise SystemExit(f"{error}: run `pip install -e .`, or another 'shared' hides ours") from None
 
 from shared.toy.command import main
 

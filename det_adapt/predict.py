@@ -15,10 +15,7 @@ from typing import Any, ClassVar
 try:
     from shared.cli import Parser, run
 except ImportError as error:
-    raise SystemExit(
-        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
-        "hides ours"
-    ) from None
+    raise SystemExit(f"{error}: run `pip install -e .`, or another 'shared' hides ours") from None
 
 import numpy as np
 import torch

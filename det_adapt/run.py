@@ -9,19 +9,21 @@ from fvcore.common.config import CfgNode
 
 from det_adapt import toy
 from det_adapt.config import device_of, seed
-from det_adapt.data.build import dataset_root, paired_loader, source_dataset, test_augmentation
+from det_adapt.data.build import paired_loader, source_dataset, test_augmentation
 from det_adapt.data.loaders import samples_in_order
 from det_adapt.engines import build_trainer, engine_defaults, load_detector
 from det_adapt.pictures import attention_pictures, detection_panels
-from det_adapt.scoring import evaluating, score
+from det_adapt.scoring import score
 from det_adapt.source_stage import resolve_weights
 from det_adapt.structures import Sample
 from shared import distributed
 from shared.config import changed, flatten
+from shared.data.folders import data_root
 from shared.data.own import resolve_detection
 from shared.data.records import DetectionDataset
 from shared.errors import UserError
 from shared.events import describe_environment
+from shared.predictor import evaluating
 from shared.run import run
 from shared.run.folder import check_same_run, settings_of
 
@@ -157,5 +159,5 @@ def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:
         return None
     if len(names) > 1:
         raise UserError(f"DATASETS.TEST names {', '.join(names)}, expected one data set to score")
-    root, classes = dataset_root(cfg), list(cfg.DATASETS.CLASSES)
+    root, classes = data_root(cfg.DATASETS.ROOT), list(cfg.DATASETS.CLASSES)
     return resolve_detection(names[0], root, labeled=True, classes=classes)

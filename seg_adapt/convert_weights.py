@@ -6,10 +6,7 @@ from pathlib import Path
 try:
     from shared.cli import Parser, run
 except ImportError as error:
-    raise SystemExit(
-        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
-        "hides ours"
-    ) from None
+    raise SystemExit(f"{error}: run `pip install -e .`, or another 'shared' hides ours") from None
 
 from seg_adapt.models.build import ARCHITECTURES, build_segmentor
 from seg_adapt.models.layouts import Published

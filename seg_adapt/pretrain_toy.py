@@ -6,10 +6,7 @@ from pathlib import Path
 try:
     from shared.cli import Parser, run
 except ImportError as error:
-    raise SystemExit(
-        f"{error}: run `pip install -e .` in the repository; if it was, another package 'shared' "
-        "hides ours"
-    ) from None
+    raise SystemExit(f"{error}: run `pip install -e .`, or another 'shared' hides ours") from None
 
 from seg_adapt.engine.pretrain import STEPS, pretrain, weights_path
 from shared.data.folders import data_root

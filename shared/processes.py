@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import cv2
@@ -42,15 +43,19 @@ def in_processes(
         workers: as in `worker_count`; 1 works in this process.
     """
     workers = worker_count(workers, len(jobs))
-    # Forking a process that runs PyTorch's threads can deadlock.
-    return prefetch(function, jobs, workers if workers > 1 else 0, start_method="spawn")
+    # Forking a process that runs PyTorch's threads can deadlock; a server that has imported what
+    # the function needs, and runs none, can be forked.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([function.__module__])
+    return prefetch(function, jobs, workers if workers > 1 else 0, context)
 
 
 def prefetch(
     function: Callable[[Job], Result],
     jobs: Iterable[Job],
     workers: int,
-    start_method: str | None = None,
+    context: BaseContext | None = None,
 ) -> Iterator[Result]:
     """`function(job)` for every job, in their order, computed ahead of their use.
 
@@ -58,7 +63,7 @@ def prefetch(
 
     Args:
         workers: processes; 0 computes each result in this one when it is asked for.
-        start_method: of the processes, as in `multiprocessing`; None: what is usual here.
+        context: of `multiprocessing`, which starts the processes; None: the usual one.
     """
     if workers == 0:
         return map(function, jobs)
@@ -68,7 +73,7 @@ def prefetch(
         sampler=jobs,
         collate_fn=_unchanged,
         num_workers=workers,
-        multiprocessing_context=start_method,
+        multiprocessing_context=context,
         worker_init_fn=_start_worker,
         # Without a generator of its own, it would draw from the network's.
         generator=torch.Generator(),

@@ -83,8 +83,8 @@ def slow(folder):
     return bytes(2**20)  # more than a pipe holds
 
 
-@pytest.fixture
-def working(tmp_path):
+@pytest.fixture(params=["prefetch", "in_processes"])
+def working(request, tmp_path):
     """A command with two workers, each at work: (its process, the workers' ids)."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -92,11 +92,11 @@ def working(tmp_path):
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from shared.cli import run
-        from shared.processes import prefetch
+        from shared.processes import {request.param}
         from test_processes import slow
 
         def main(argv=None):
-            list(prefetch(slow, [{str(tmp_path / "ids")!r}] * 1000, 2))
+            list({request.param}(slow, [{str(tmp_path / "ids")!r}] * 1000, 2))
 
         if __name__ == "__main__":
             run(main)
