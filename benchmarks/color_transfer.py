@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seg_adapt.engine.build import dataset_root
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.engine.evaluate import evaluate
 from seg_adapt.evaluation.inference import network_size
+from shared.data.folders import data_root
 from shared.data.images import read_image, write_png
 from shared.data.own import resolve_segmentation
 
@@ -64,7 +64,7 @@ def score_transferred(checkpoint: Path, transfer: str) -> float:
     """mIoU in percent of a trained method on its test images in the colors of its source."""
     device = torch.device("cpu")
     method, space, cfg = load_method(checkpoint, device)
-    root = dataset_root(cfg)
+    root = data_root(cfg.DATASETS.ROOT)
     source = resolve_segmentation(cfg.DATASETS.TRAIN, root, space=space, labeled=True)
     test = resolve_segmentation(cfg.DATASETS.TEST, root, space=space, labeled=True)
     reference = histograms([_pixels(record.image) for record in source.records])

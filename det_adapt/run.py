@@ -9,19 +9,21 @@ from fvcore.common.config import CfgNode
 
 from det_adapt import toy
 from det_adapt.config import device_of, seed
-from det_adapt.data.build import TrainLoader, classes_of, dataset_root, test_augmentation
+from det_adapt.data.build import TrainLoader, classes_of, test_augmentation
 from det_adapt.data.loaders import samples_in_order
 from det_adapt.engines import build_trainer, engine_defaults, load_detector
 from det_adapt.pictures import attention_pictures, detection_panels
-from det_adapt.scoring import evaluating, score, table
+from det_adapt.scoring import score, table
 from det_adapt.source_stage import resolve_weights
 from det_adapt.structures import Sample
 from shared import distributed
 from shared.config import changed, flatten
+from shared.data.folders import data_root
 from shared.data.own import resolve_detection
 from shared.data.records import DetectionDataset
 from shared.errors import UserError
 from shared.events import describe_environment
+from shared.predictor import evaluating
 from shared.run import run
 from shared.run.folder import check_same_run, settings_of
 
@@ -175,7 +177,7 @@ def _classes(cfg: CfgNode, run: Path | None) -> list[str]:
 
 
 def _test_datasets(cfg: CfgNode) -> list[DetectionDataset]:
-    root, classes = dataset_root(cfg), list(cfg.DATASETS.CLASSES)
+    root, classes = data_root(cfg.DATASETS.ROOT), list(cfg.DATASETS.CLASSES)
     tests = [
         resolve_detection(name, root, labeled=True, classes=classes) for name in cfg.DATASETS.TEST
     ]

@@ -1,11 +1,9 @@
 """Scores of a detector in percent: VOC's, COCO's, and Cityscapes' own script's."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 from fvcore.common.config import CfgNode
 from torch import nn
@@ -21,18 +19,7 @@ from det_adapt.evaluation.voc import VOCEvaluation
 from shared import distributed
 from shared.data.cityscapes import CITYSCAPES_THINGS
 from shared.data.records import DetectionDataset
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the former mode comes back, whatever happens."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
+from shared.predictor import evaluating
 
 
 def score(

@@ -21,7 +21,7 @@ def resolve_weights(weights: str) -> str:
         raise MissingFileError(f"no file '{weights}' (MODEL.WEIGHTS)")
     checkpoint = checkpoint_of(path)
     config = source_config(weights)
-    command = f"python det_adapt/train_net.py --config-file configs/{config.name}" if config else ""
+    command = f"street-adapt train --config-file {config.stem}" if config else ""
     if checkpoint is not None and settings_of(path) and not is_finished(path):
         hint = f" ({command} --resume)" if command else ""
         raise UserError(

@@ -2,7 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
-from det_adapt.data.build import dataset_root
+from shared.data.folders import data_root
 from shared.toy.layouts import ensure, toy_layouts
 
 # As many as of the segmentation toy, which shares two of the layouts.
@@ -22,4 +22,4 @@ def is_toy(cfg: CfgNode) -> bool:
 
 def ensure_data(cfg: CfgNode) -> None:
     """Makes the toy data sets that the config names and that are not there."""
-    ensure(data_sets(cfg), dataset_root(cfg), count=COUNT, val_count=VAL_COUNT)
+    ensure(data_sets(cfg), data_root(cfg.DATASETS.ROOT), count=COUNT, val_count=VAL_COUNT)

@@ -34,7 +34,7 @@ from shared.slots import share
 TOY_CONFIG = CONFIGS / "sapnet_toy.yaml"
 TOY_NOTICE = (
     "no --config-file: the toy pair game → real (made on the spot). Sim10k → Cityscapes: "
-    "python det_adapt/train_net.py --config-file configs/sapnet_sim10k.yaml"
+    "street-adapt train --config-file sapnet_sim10k"
 )
 BASELINE_NOTICE = (
     "The first is the stage that the second starts from. Source only for as long: SAP.ENABLED "

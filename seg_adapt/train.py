@@ -32,7 +32,7 @@ from shared.run.launch import launch
 
 TOY_NOTICE = (
     "no --config-file: the toy default, game → real (made on the spot). "
-    "GTA5 → Cityscapes: python seg_adapt/train.py --config-file configs/road_gta5.yaml"
+    "GTA5 → Cityscapes: street-adapt train --config-file road_gta5"
 )
 BASELINE_METHOD = "source_only"
 # Beginnings of the keys that a fair baseline has in common with the run.

@@ -3,20 +3,33 @@
 import argparse
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from shared.cli import EXIT_USER_ERROR
 from shared.data.media import Video, find_images, is_video, read_picture, writing_video
 from shared.errors import MissingFileError, UserError
 from shared.files import check_writable
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the former mode comes back, whatever happens."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 class Predictor(ABC):

@@ -67,7 +67,7 @@ def test_a_script_says_in_one_line_that_another_shared_may_hide_ours(script, tmp
     (tmp_path / "shared.py").touch()
     result = python(REPOSITORY / script, "--help", first=tmp_path)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
-    assert "another package 'shared' hides ours" in result.stderr
+    assert "another 'shared' hides ours" in result.stderr
 
 
 @pytest.mark.parametrize(

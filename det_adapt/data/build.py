@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
@@ -31,11 +30,6 @@ def train_augmentation(cfg: CfgNode) -> Augmentation:
 def test_augmentation(cfg: CfgNode) -> Augmentation:
     """Only the size; nothing is drawn."""
     return Augmentation((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)
-
-
-def dataset_root(cfg: CfgNode) -> Path:
-    """DATASETS.ROOT, by default $DETECTRON2_DATASETS or datasets/."""
-    return Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else data_root()
 
 
 def classes_of(cfg: CfgNode) -> list[str]:
@@ -97,7 +91,7 @@ def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> D
     if not names:
         hint = " or set SAP.ENABLED False" if key == "DATASETS.TARGET" else ""
         raise UserError(f"{key} is empty: name a data set, e.g. ('cityscapes_det_train',){hint}")
-    root = dataset_root(cfg)
+    root = data_root(cfg.DATASETS.ROOT)
     # Of a target no box is read: it may well have other classes.
     classes = (list(cfg.DATASETS.CLASSES) or None) if labeled else None
     parts = [resolve_detection(n, root, labeled=labeled, classes=classes) for n in names]

@@ -13,7 +13,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as rle
 
-from det_adapt.data.build import dataset_root
 from shared.data.catalog import DETECTION
 from shared.data.cityscapes import read_instance_ids
 from shared.data.folders import data_root
@@ -27,19 +26,19 @@ class _Loader:
 
     Args:
         name: as in a config; a description file's is its path.
-        root: None: `$DETECTRON2_DATASETS`, or datasets/.
+        root: DATASETS.ROOT.
         classes: empty: those of the first of `sources`; without any, the data set's own.
         masks: give each object its mask, where there is one.
     """
 
     name: str
-    root: Path | None = None
+    root: str = ""
     classes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     masks: bool = False
 
     def __call__(self) -> list[dict[str, Any]]:
-        root = self.root or data_root()
+        root = data_root(self.root)
         classes = self.classes or None
         if classes is None and self.sources:
             classes = resolve_detection(self.sources[0], root, labeled=True).classes
@@ -82,9 +81,8 @@ def register_datasets(cfg: CfgNode) -> None:
             if known
             else Path(name).expanduser().is_file()
         ):
-            root = dataset_root(cfg) if data.ROOT else None
             classes, sources = tuple(data.CLASSES), tuple(data.TRAIN)
-            _Loader(name, root, classes, sources, cfg.MODEL.MASK_ON).register()
+            _Loader(name, data.ROOT, classes, sources, cfg.MODEL.MASK_ON).register()
 
 
 def to_dicts(dataset: DetectionDataset, *, masks: bool = False) -> list[dict[str, Any]]:

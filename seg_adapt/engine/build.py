@@ -24,10 +24,6 @@ from shared.slots import BatchPlan, PairedLoader, share
 from shared.toy.layouts import ensure
 
 
-def dataset_root(cfg: CfgNode) -> Path:
-    return Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else data_root()
-
-
 def device_of(cfg: CfgNode) -> torch.device:
     """Of MODEL.DEVICE; UserError for a GPU that is not there."""
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
@@ -63,7 +59,8 @@ def transform_from_config(cfg: CfgNode, domain: Domain) -> JointTransform:
 
 def source_records(cfg: CfgNode, space: LabelSpace) -> SegmentationDataset:
     """The labeled source, whole."""
-    return resolve_segmentation(_name(cfg, "TRAIN"), dataset_root(cfg), space=space, labeled=True)
+    root = data_root(cfg.DATASETS.ROOT)
+    return resolve_segmentation(_name(cfg, "TRAIN"), root, space=space, labeled=True)
 
 
 def source_dataset(cfg: CfgNode, space: LabelSpace) -> SlotDataset:
@@ -80,7 +77,7 @@ def target_dataset(cfg: CfgNode, pseudo_labels: Path | None = None) -> SlotDatas
     Args:
         pseudo_labels: folder of a self-training round.
     """
-    root = dataset_root(cfg)
+    root = data_root(cfg.DATASETS.ROOT)
     records = resolve_segmentation(_name(cfg, "TARGET"), root, space=None, labeled=False)
     return _slot_dataset(cfg, Domain.TARGET, records, pseudo_labels=pseudo_labels)
 

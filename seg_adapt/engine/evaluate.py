@@ -1,7 +1,5 @@
 """Scores of a method on labeled test images, at their own size."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,18 +15,7 @@ from shared import distributed
 from shared.data.images import write_png
 from shared.data.label_maps import LabelSpace
 from shared.data.records import SegmentationDataset
-
-
-@contextmanager
-def evaluating(method: Method) -> Iterator[None]:
-    """Evaluation mode without gradients; the former mode comes back, whatever happens."""
-    training = method.training
-    method.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        method.train(training)
+from shared.predictor import evaluating
 
 
 def evaluate(

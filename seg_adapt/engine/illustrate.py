@@ -10,13 +10,14 @@ from fvcore.common.config import CfgNode
 from seg_adapt.data.dataset import SlotDataset
 from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.evaluate import evaluating, prediction_path
+from seg_adapt.engine.evaluate import prediction_path
 from seg_adapt.evaluation.inference import network_size
 from seg_adapt.methods.base import Method
 from shared.data.images import read_labels, remap
 from shared.data.label_maps import LabelSpace, encode_colors, lookup_table
 from shared.data.records import SegmentationDataset
 from shared.pictures import evenly_spaced, panel, to_array
+from shared.predictor import evaluating
 
 PANEL_HEIGHT = 256
 

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from seg_adapt.data.reading import pseudo_label_path
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.evaluate import evaluating
 from seg_adapt.evaluation.inference import Windows, window_probabilities
 from seg_adapt.methods.base import Method
 from shared import distributed
@@ -25,6 +24,7 @@ from shared.data.label_maps import IGNORE
 from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.predictor import evaluating
 
 BINS = 2**14
 

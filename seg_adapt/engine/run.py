@@ -13,7 +13,6 @@ from seg_adapt.config import check
 from seg_adapt.data.reading import check_sizes
 from seg_adapt.engine.build import (
     build_method,
-    dataset_root,
     device_of,
     ensure_toys,
     loader_from_config,
@@ -31,6 +30,7 @@ from seg_adapt.engine.trainer import MicroBatch, Trainer
 from seg_adapt.evaluation.inference import Windows, network_size
 from seg_adapt.models.weights import load_pretrained
 from shared import distributed
+from shared.data.folders import data_root
 from shared.data.images import image_size
 from shared.data.own import resolve_label_space, resolve_segmentation
 from shared.errors import UserError
@@ -53,7 +53,7 @@ class Run(run.Run):
         self.device = device_of(cfg)
         distributed.init_process_group(self.device)
         self.space = resolve_label_space(cfg.DATASETS.LABEL_SPACE)
-        root = dataset_root(cfg)
+        root = data_root(cfg.DATASETS.ROOT)
         if distributed.is_main():
             ensure_toys(cfg, root)
         distributed.barrier()

@@ -12,7 +12,6 @@ from torch import Tensor
 from seg_adapt.data.fda import stylize
 from seg_adapt.data.reading import Reader
 from seg_adapt.data.transforms import resize_image
-from seg_adapt.engine.evaluate import evaluating
 from seg_adapt.evaluation.confusion import ConfusionMatrix
 from seg_adapt.evaluation.inference import Windows, predict_train_ids
 from seg_adapt.methods.base import Method
@@ -21,6 +20,7 @@ from shared.data.images import read_image
 from shared.data.label_maps import LabelSpace
 from shared.data.records import SegmentationDataset
 from shared.errors import UserError
+from shared.predictor import evaluating
 from shared.processes import prefetch
 
 

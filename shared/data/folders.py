@@ -12,13 +12,14 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 Files = dict[str, Path]
 
 
-def data_root() -> Path:
-    """The folder that holds the data sets: `DETECTRON2_DATASETS`, else `datasets/`.
+def data_root(named: str = "") -> Path:
+    """The folder that holds the data sets: as named, else `DETECTRON2_DATASETS`, else `datasets/`.
 
     `datasets/` of the current folder (Detectron2's rule) comes before the repository's own.
     """
-    if os.environ.get("DETECTRON2_DATASETS"):
-        return Path(os.environ["DETECTRON2_DATASETS"]).expanduser()
+    named = named or os.environ.get("DETECTRON2_DATASETS", "")
+    if named:
+        return Path(named).expanduser()
     repository = Path(__file__).parents[2]
     if not Path("datasets").is_dir() and (repository / "setup.cfg").is_file():
         return repository / "datasets"
@@ -48,7 +49,7 @@ class Location:
 def locate(name: str, root: Path) -> Location:
     """Of a real data set the data root itself; toy data sets have the same layouts below `toy/`."""
     if name.startswith("toy_"):
-        return Location(name, root / "toy", "make it with: python datasets/make_toy.py")
+        return Location(name, root / "toy", "make it with: street-adapt toy")
     remedy = (
         "datasets/README.md says where to get it; "
         "DETECTRON2_DATASETS names the folder that holds all data sets"

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -69,23 +70,7 @@ def _page(run: Run, baseline: Run | None) -> str:
     if this is not None:
         charts.insert(0, quality_chart(run, baseline if before else None, dataset, measure[1]))
     pictures = _pictures(run)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "signed": signed,
-        "grouped": "{:,}".format,
-        "duration": duration,
-        "mean_score": mean_score,
-        "scored_classes": scored_classes,
-        "protocols": protocol_scores,
-    }
-    return environment.get_template(TEMPLATE).render(
+    return _template().render(
         run=run,
         baseline=baseline,
         this=this,
@@ -106,6 +91,27 @@ def _page(run: Run, baseline: Run | None) -> str:
         # Last: reading the pictures adds some.
         warnings=_warnings(run, baseline, this, before),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "signed": signed,
+        "grouped": "{:,}".format,
+        "duration": duration,
+        "mean_score": mean_score,
+        "scored_classes": scored_classes,
+        "protocols": protocol_scores,
+    }
+    return environment.get_template(TEMPLATE)
 
 
 def _rows(

@@ -16,7 +16,6 @@ from shared.config import find_config, load_config
 from shared.errors import MissingFileError, UserError
 from shared.run.launch import Machines
 
-SCRIPTS = {"segmentation": "seg_adapt/train.py", "detection": "det_adapt/train_net.py"}
 _ONLY_SEGMENTATION = {"METHOD", "SOURCE_STAGE", "SELF_TRAINING", "SELECTION", "LOSS"}
 _ONLY_DETECTION = {"VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK"}
 
@@ -94,9 +93,7 @@ def load_experiment(
         other = None if isinstance(path, Mapping) else half_of(path)
         if other in (None, half):
             raise
-    raise UserError(
-        f"{path} is an experiment of {other}: python {SCRIPTS[other]} --config-file {path}"
-    )
+    raise UserError(f"{path} is an experiment of {other}: street-adapt train --config-file {path}")
 
 
 def half_of(path: Path) -> str | None:

@@ -6,13 +6,13 @@ import json
 import logging
 import shutil
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import commands
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import run_in_two
 from scenes import detections
 
 from det_adapt import train_net
@@ -25,7 +25,6 @@ from shared.config import CONFIGS, changed
 from shared.errors import UserError
 from shared.events import read_metrics
 from shared.run.folder import write_config
-from shared.run.launch import Machines, launch
 from shared.toy.layouts import make_toy
 
 TINY = [
@@ -232,7 +231,7 @@ def test_a_dry_run_builds_everything_and_trains_nothing(settings, tmp_path, caps
 def test_bad_input_is_one_line(settings, tmp_path, capsys):
     message = fails(capsys, "sapnet_sim10k", *settings, "MODEL.DEVICE", "cpu")
     assert "no checkpoint" in message
-    assert "python det_adapt/train_net.py --config-file configs/source_sim10k.yaml" in message
+    assert "street-adapt train --config-file source_sim10k" in message
     message = fails(capsys, "sapnet_toy", *settings, "DATASETS.TARGET", "[]", "MODEL.WEIGHTS", "")
     assert "DATASETS.TARGET is empty" in message
     message = fails(capsys, "source_toy", *settings, "MODEL.ROI_HEADS.NUM_CLASSES", "3")
@@ -251,7 +250,7 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     message = fails(capsys, "source_toy", *settings, "DATASETS.TEST", "[toy_sim10k, toy_sim10k]")
     assert "expected different names" in message
     message = fails(capsys, "road_gta5", *settings)
-    assert "an experiment of segmentation: python seg_adapt/train.py --config-file" in message
+    assert "an experiment of segmentation: street-adapt train --config-file" in message
     message = fails(capsys, "source_toy", *settings, "--num-gpu", "2")
     assert "unknown option '--num-gpu': did you mean '--num-gpus'" in message
 
@@ -268,7 +267,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
     ]
     assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
-    assert run("sapnet_toy", *everything, "OUTPUT_DIR", "two", "--num-gpus", "2") == 0
+    run_in_two(run, "sapnet_toy", *everything, "OUTPUT_DIR", "two")
     one, two = (
         checkpoint.load(tmp_path / n / "checkpoints/last.pt")["model"] for n in ("one", "two")
     )
@@ -283,25 +282,6 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         for name in ("one", "two")
     ]
     assert scores == [3, 3]
-
-
-def test_an_error_of_all_processes_is_said_once(settings, capfd):
-    wrong = ["DATASETS.TRAIN", "[sim10k]", "SOLVER.IMS_PER_BATCH", "2"]  # not there
-    assert fails(capfd, "source_toy", *settings, *wrong, "--num-gpus", "2")
-
-
-def test_an_error_of_one_process_is_said(tmp_path, capfd):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys, time\n"
-        "if os.environ['RANK'] == '1':\n    sys.exit('error: mine')\n"
-        "time.sleep(60)\n"
-    )
-    with patch("shared.run.launch._GRACE_SECONDS", 0.1):
-        assert launch([str(script)], Machines(2)) == 1
-    assert capfd.readouterr().err == "error: mine\n"
-    script.write_text("")
-    assert launch([str(script)], Machines(2)) == 0
 
 
 # --- folders that hold something already ---------------------------------------------------------

@@ -52,7 +52,7 @@ def toy_default(settings, tmp_path_factory):
 
 def test_the_toy_default_says_what_it_is_and_both_scores(toy_default):
     assert "toy default, game → real" in toy_default.log
-    assert "configs/road_gta5.yaml" in toy_default.log
+    assert "--config-file road_gta5" in toy_default.log
     assert "source_only: mIoU" in toy_default.printed and "road: mIoU" in toy_default.printed
 
 
@@ -264,7 +264,7 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["--method"], "expected one argument"),
         (
             ["--config-file", str(REPOSITORY / "configs/sapnet_sim10k.yaml")],
-            "an experiment of detection: python det_adapt/train_net.py --config-file",
+            "an experiment of detection: street-adapt train --config-file",
         ),
         (["--num-gpus", "2"], "SOLVER.ACCUMULATE 1 cannot be divided among 2 processes"),
         (["--num-machines", "2"], "--dist-url auto with --num-machines 2"),

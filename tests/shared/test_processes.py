@@ -83,7 +83,7 @@ def slow(folder):
     return bytes(2**20)  # more than a pipe holds
 
 
-@pytest.fixture(params=["prefetch", "in_processes"])
+@pytest.fixture
 def working(request, tmp_path):
     """A command with two workers, each at work: (its process, the workers' ids)."""
     script = tmp_path / "script.py"
@@ -128,7 +128,11 @@ def is_alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-@pytest.mark.parametrize("by", ["the user", "the system"])
+@pytest.mark.parametrize(
+    ("working", "by"),
+    [("prefetch", "the user"), ("in_processes", "the system")],
+    indirect=["working"],
+)
 def test_workers_end_with_the_process_that_started_them(working, by):
     process, workers = working
     assert all(map(is_alive, workers))

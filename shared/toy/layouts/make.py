@@ -147,7 +147,7 @@ class _Target:
             raise UserError(
                 f"{self.folder}: toy layout '{self.name}' is there with "
                 f"{_describe(self.existing)}; asked for: {_describe(self.parameters)}; "
-                "replace it with: python datasets/make_toy.py --force, or choose another root"
+                "replace it with: street-adapt toy --force, or choose another root"
             )
         files = set(self.existing["files"]) if self.existing else set()
         for path in self._files_on_disk():
@@ -231,7 +231,7 @@ def _is_ready(folder: Path, name: str) -> bool:
         raise UserError(
             f"{_manifest_path(folder, name)} is of version {manifest.get('generator')} of the toy "
             f"generator, this is {version}: renew it with: "
-            f"python datasets/make_toy.py --force --layouts {name}"
+            f"street-adapt toy --force --layouts {name}"
         )
     return manifest["complete"]
 

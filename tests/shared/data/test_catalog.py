@@ -200,7 +200,7 @@ def test_what_is_missing_is_said_in_one_line(registry, load, tmp_path):
         message = str(caught.value)
         assert f"data set '{name}'" in message and str(tmp_path) in message
         assert "\n" not in message
-        assert ("make_toy.py" if name.startswith("toy_") else "DETECTRON2_DATASETS") in message
+        assert ("street-adapt toy" if name.startswith("toy_") else "DETECTRON2_DATASETS") in message
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(tmp_path):
