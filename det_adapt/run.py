@@ -119,6 +119,9 @@ class Run(run.Run):
         self._trains = True
         return super().train()
 
+    def save(self) -> None:
+        self.training.save()
+
     def fit(self) -> None:
         self.training.train(lambda logs: self.after_step(logs, last=self.iteration == self.total))
 

@@ -21,6 +21,7 @@ from det_adapt.config import device_of, seed
 from det_adapt.data.build import paired_loader
 from det_adapt.engines import engine_defaults, seed_step
 from shared import distributed
+from shared.checkpoint import check_finite
 from shared.errors import MissingFileError, UserError
 from shared.run.folder import dump_config
 from shared.weights import LoadReport
@@ -32,6 +33,8 @@ class _Checkpointer(DetectionCheckpointer):
     config = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
+        if distributed.is_main():
+            check_finite(self.model.state_dict(), kwargs["iteration"] + 1)
         super().save(name, config=self.config, **kwargs)
 
 
@@ -78,6 +81,11 @@ class Trainer:
             raise MissingFileError(f"no checkpoint of Detectron2 in {self.cfg.OUTPUT_DIR}")
         self._checkpointer.resume_or_load("", resume=True)
         self.iteration = self._trainer.iter + 1
+
+    def save(self) -> None:
+        if distributed.is_main():
+            done = self.iteration - 1  # Detectron2 counts from 0
+            self._checkpointer.save(f"model_{done:07d}", iteration=done)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.

@@ -38,7 +38,8 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
         "label_space": _own_space(space),
         **trainer.state_dict(),
     }
-    checkpoint.save(state, path)
+    checkpoint.check_finite(state["method"], trainer.iteration)
+    checkpoint.save(state, path, keep_previous=True)
 
 
 def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
