@@ -25,7 +25,7 @@ from shared.errors import UserError
 from shared.events import describe_environment
 from shared.predictor import evaluating
 from shared.run import run
-from shared.run.folder import check_same_run, settings_of
+from shared.run.folder import check_same_run, checkpoint_of, settings_of, stored_settings
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,15 @@ class Run(run.Run):
             toy.ensure_data(cfg)
         distributed.barrier()
         # Data before weights: a missing folder is found in a second.
-        origin = self.folder if resumed else Path(cfg.MODEL.WEIGHTS) if trained else None
-        self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, origin))
+        stored: Mapping[str, object] = {}
         if resumed:
-            then = flatten(self.defaults) | settings_of(self.folder)
+            stored = flatten(stored_settings(checkpoint_of(self.folder)))
+        elif trained:
+            stored = settings_of(Path(cfg.MODEL.WEIGHTS))
+        self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, stored))
+        if resumed:
+            # The trainer got the file in place of the run that MODEL.WEIGHTS names.
+            then = flatten(self.defaults) | stored | {"MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
             check_same_run(self.folder, then, flatten(self.cfg))
         self.test = _test_dataset(self.cfg)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
@@ -150,10 +155,10 @@ class Run(run.Run):
         return detection_panels(self.test, columns)
 
 
-def _classes(cfg: CfgNode, run: Path | None) -> list[str]:
-    """DATASETS.CLASSES; where that is empty, those of a run or of the source data set."""
-    stored = settings_of(run).get("DATASETS.CLASSES") if run is not None else None
-    return list(cfg.DATASETS.CLASSES or stored or source_dataset(cfg).classes)
+def _classes(cfg: CfgNode, stored: Mapping[str, object]) -> list[str]:
+    """DATASETS.CLASSES; where that is empty, those that a run stored, or the source data set's."""
+    classes = cfg.DATASETS.CLASSES or stored.get("DATASETS.CLASSES")
+    return list(classes or source_dataset(cfg).classes)
 
 
 def _test_dataset(cfg: CfgNode) -> DetectionDataset | None:

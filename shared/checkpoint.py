@@ -33,13 +33,21 @@ def save(state: dict[str, Any], path: str | Path, *, keep_previous: bool = False
 
 def check_finite(tensors: Mapping[str, torch.Tensor], iteration: int) -> None:
     """UserError where weights after an iteration are not finite: they replace no good ones."""
+    name = not_finite(tensors)
+    if name is not None:
+        raise UserError(
+            f"the weights are not finite after iteration {iteration} ({name}); they were not "
+            "saved: lower the learning rate or lengthen the warm-up, and --resume from the "
+            "last checkpoint"
+        )
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The first of `tensors` that holds a NaN or an infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(
-                f"the weights are not finite after iteration {iteration} ({name}); they were not "
-                "saved: lower the learning rate or lengthen the warm-up, and --resume from the "
-                "last checkpoint"
-            )
+            return name
+    return None
 
 
 def previous(path: Path) -> Path:

@@ -90,6 +90,9 @@ def load_method(path: str | Path, device: torch.device) -> tuple[Method, LabelSp
     cfg = _config(state)
     space = _stored_space(state, cfg)
     method = build_method(cfg, space.num_classes)
+    name = checkpoint.not_finite(state["method"])
+    if name is not None:
+        raise UserError(f"'{path}' holds numbers that are not finite ({name}): train again")
     method.load_state_dict(state["method"])
     return method.to(device).eval(), space, cfg
 
