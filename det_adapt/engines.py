@@ -66,6 +66,10 @@ class Trainer(Protocol):
         """Continues from the last checkpoint; MissingFileError where there is none."""
         ...
 
+    def save(self) -> None:
+        """Writes a checkpoint of `iteration`, which `resume` continues from."""
+        ...
+
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.
 

@@ -7,10 +7,10 @@ stderr and left out; the exit code is then 2.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 try:
     from shared.cli import Parser, run
@@ -19,7 +19,6 @@ except ImportError as error:
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from det_adapt.data.build import test_augmentation
@@ -28,11 +27,11 @@ from det_adapt.detection_files import write_detections
 from det_adapt.engines import ENGINES, choose_engine, engine_config, load_detector
 from det_adapt.pictures import LOWEST_SCORE, draw_attention, draw_detections
 from det_adapt.structures import Detections, Sample
-from shared import checkpoint, predictor
+from shared import predictor
 from shared.data.images import write_png
 from shared.errors import UserError
 from shared.pictures import to_array
-from shared.run.folder import checkpoint_at
+from shared.run.folder import checkpoint_at, stored_settings
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ class Predictor(predictor.Predictor):
         """
         weights = checkpoint_at(path)
         overrides = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", device]
-        cfg = engine_config(engine, _config(weights), [*overrides, "SOLVER.AMP.ENABLED", "False"])
+        overrides += ["SOLVER.AMP.ENABLED", "False"]
+        cfg = engine_config(engine, stored_settings(weights), overrides)
         model = load_detector(engine, cfg)
         if attention and (model.sap is None or not model.sap.upper.options.pyramid):
             raise UserError(f"--attention: {path} was trained without a pyramid; leave it out")
@@ -130,15 +130,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     return predictor.predict(args, load)
-
-
-def _config(weights: Path) -> Mapping[str, Any]:
-    """The settings that a run's checkpoint holds."""
-    state = checkpoint.load(weights)
-    config = state.get("config") if isinstance(state, dict) else None
-    if not isinstance(config, str):
-        raise UserError(f"'{weights}' holds no settings: expected a checkpoint of train_net.py")
-    return yaml.safe_load(config)
 
 
 if __name__ == "__main__":

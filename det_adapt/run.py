@@ -25,7 +25,7 @@ from shared.errors import UserError
 from shared.events import describe_environment
 from shared.predictor import evaluating
 from shared.run import run
-from shared.run.folder import check_same_run, settings_of
+from shared.run.folder import check_same_run, checkpoint_of, settings_of, stored_settings
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,15 @@ class Run(run.Run):
             toy.ensure_data(cfg)
         distributed.barrier()
         # Data before weights: a missing folder is found in a second.
-        origin = self.folder if resumed else Path(cfg.MODEL.WEIGHTS) if trained else None
-        self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, origin))
+        stored: Mapping[str, object] = {}
         if resumed:
-            then = flatten(self.defaults) | settings_of(self.folder)
+            stored = flatten(stored_settings(checkpoint_of(self.folder)))
+        elif trained:
+            stored = settings_of(Path(cfg.MODEL.WEIGHTS))
+        self.cfg = changed(cfg, "DATASETS.CLASSES", _classes(cfg, stored))
+        if resumed:
+            # The trainer got the file in place of the run that MODEL.WEIGHTS names.
+            then = flatten(self.defaults) | stored | {"MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
             check_same_run(self.folder, then, flatten(self.cfg))
         self.tests = _test_datasets(self.cfg)
         self.test = next(iter(self.tests), None)
@@ -123,6 +128,9 @@ class Run(run.Run):
         self._trains = True
         return super().train()
 
+    def save(self) -> None:
+        self.training.save()
+
     def fit(self) -> None:
         self.training.train(lambda logs: self.after_step(logs, last=self.iteration == self.total))
 
@@ -170,10 +178,10 @@ class Run(run.Run):
         return detection_panels(self.test, columns)
 
 
-def _classes(cfg: CfgNode, run: Path | None) -> list[str]:
-    """DATASETS.CLASSES; where that is empty, those of a run or of the source data set."""
-    stored = settings_of(run).get("DATASETS.CLASSES") if run is not None else None
-    return list(stored) if stored and not cfg.DATASETS.CLASSES else classes_of(cfg)
+def _classes(cfg: CfgNode, stored: Mapping[str, object]) -> list[str]:
+    """DATASETS.CLASSES; where that is empty, those that a run stored, or the source data set's."""
+    classes = stored.get("DATASETS.CLASSES")
+    return list(classes) if classes and not cfg.DATASETS.CLASSES else classes_of(cfg)
 
 
 def _test_datasets(cfg: CfgNode) -> list[DetectionDataset]:

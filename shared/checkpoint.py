@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,54 @@ from shared.errors import MissingFileError, UserError
 from shared.files import replacing
 
 
-def save(state: dict[str, Any], path: str | Path) -> None:
+def save(state: dict[str, Any], path: str | Path, *, keep_previous: bool = False) -> None:
     """Writes `state` beside `path` first and renames it: an interrupted run leaves the old file.
 
     Args:
         state: tensors, numbers, strings and containers of them; nothing else can be read back.
+        keep_previous: what was at `path` is kept beside it; see `previous`.
     """
-    with replacing(Path(path)) as partial, partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    path = Path(path)
+    with replacing(path) as partial:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep_previous and path.is_file():
+            _keep(path, previous(path))
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], iteration: int) -> None:
+    """UserError where weights after an iteration are not finite: they replace no good ones."""
+    name = not_finite(tensors)
+    if name is not None:
+        raise UserError(
+            f"the weights are not finite after iteration {iteration} ({name}); they were not "
+            "saved: lower the learning rate or lengthen the warm-up, and --resume from the "
+            "last checkpoint"
+        )
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The first of `tensors` that holds a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            return name
+    return None
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is kept."""
+    return path.with_name(f"{path.stem}_previous{path.suffix}")
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """A second name for the file, not a copy: `path` is a checkpoint at every moment."""
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(path, kept)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, kept)
 
 
 def load(path: str | Path) -> Any:
@@ -33,14 +74,31 @@ def load(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"no checkpoint '{path}' (looked in {path.absolute().parent})")
+    older = previous(path)
+    remedy = (
+        f"rename {older.name} to it to go on from there" if older.is_file() else "fetch it again"
+    )
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (
+        *(RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError),
+        *(zipfile.BadZipFile, NotImplementedError),
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"cannot read '{path}' as a checkpoint ({reason[:120]}): it is damaged, or holds "
-            "more than tensors; fetch or write it again"
+            f"more than tensors; {remedy}"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """PyTorch's files are ZIP archives with a sum of every entry, which it does not look at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def load_run(path: str | Path, kind: str, script: str) -> dict[str, Any]:

@@ -40,6 +40,15 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def largest(number: int) -> int:
+    """The largest of all processes' numbers."""
+    if world_size() == 1:
+        return int(number)
+    tensor = torch.tensor(int(number))
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return int(tensor)
+
+
 def barrier() -> None:
     if dist.is_initialized():
         dist.barrier()

@@ -60,6 +60,10 @@ class RunLog:
             self._bar.set_postfix(values, refresh=False)
         self._bar.update()
 
+    def has(self, kind: str, iteration: int) -> bool:
+        """Whether that line is written, or this process writes none."""
+        return not self.active or (kind, iteration) in self._written
+
     def write(self, kind: str, iteration: int, values: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl; its numbers also go to TensorBoard, under `kind`.
 

@@ -1,11 +1,14 @@
 """Files that are written whole or not at all."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import UserError
+
+_HOST = platform.node()  # processes of several machines may write to one disk
 
 
 @contextmanager
@@ -16,11 +19,17 @@ def replacing(path: Path) -> Iterator[Path]:
     writers choose the format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{_HOST}.{os.getpid()}.part{path.suffix}")
     try:
         yield partial
         partial.replace(path)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what killed processes had begun to write in `folder` and those below it."""
+    for partial in folder.rglob(".*.part*"):
         partial.unlink(missing_ok=True)
 
 

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 
 # A process takes as long to start as some twenty frames take to render, or fifty to decode.
 JOBS_PER_WORKER = 50
+# A worker that is asked to end, and that nobody ends, ends by itself after that.
+GRACE_SECONDS = 120
 
 
 def worker_count(workers: int, jobs: int) -> int:
@@ -145,6 +147,9 @@ def _start_worker(number: int) -> None:
     cv2.setNumThreads(1)
     # Where the start was no main thread's, this was not inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal to all processes of a job: the one that trains still needs samples, to save.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.alarm(GRACE_SECONDS))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

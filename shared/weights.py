@@ -120,6 +120,9 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         )
     stored = checkpoint.load(path)
     tensors = _tensors(stored)
+    name = checkpoint.not_finite(tensors)
+    if name is not None:
+        raise UserError(f"'{path}' holds numbers that are not finite ({name}): train again")
     if not tensors:
         raise UserError(
             f"'{path}' holds no tensors by name, at its top or under {', '.join(_NESTED)}: "

@@ -34,6 +34,7 @@ from det_adapt.detectron2_engine.sap_rcnn import Inputs, to_inputs
 from det_adapt.engines import engine_defaults, seed_step
 from det_adapt.source_stage import resolve_weights
 from shared import distributed
+from shared.checkpoint import check_finite
 from shared.config import changed
 from shared.errors import MissingFileError, UserError
 from shared.run.folder import dump_config
@@ -59,6 +60,8 @@ class _Checkpointer(DetectionCheckpointer):
     config = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
+        if distributed.is_main():
+            check_finite(self.model.state_dict(), kwargs["iteration"] + 1)
         super().save(name, config=self.config, **kwargs)
 
 
@@ -186,8 +189,15 @@ class Trainer:
         if not self._trainer.checkpointer.has_checkpoint():
             folder = self._trainer.cfg.OUTPUT_DIR
             raise MissingFileError(f"no checkpoint of Detectron2 in {folder}")
+        rates = list(self._trainer.scheduler.base_lrs)
         self._trainer.resume_or_load()
+        self._trainer.scheduler.base_lrs = rates  # the config's, which a resumed run may change
         self.iteration = self._trainer.start_iter
+
+    def save(self) -> None:
+        if distributed.is_main():
+            done = self.iteration - 1  # Detectron2 counts from 0
+            self._trainer.checkpointer.save(f"model_{done:07d}", iteration=done)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.

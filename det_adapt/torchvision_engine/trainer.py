@@ -69,7 +69,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        checkpoint.save(state, self.path)
+        checkpoint.check_finite(state["model"], self.iteration)
+        checkpoint.save(state, self.path, keep_previous=True)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.

@@ -38,7 +38,8 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
         "label_space": _own_space(space),
         **trainer.state_dict(),
     }
-    checkpoint.save(state, path)
+    checkpoint.check_finite(state["method"], trainer.iteration)
+    checkpoint.save(state, path, keep_previous=True)
 
 
 def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
@@ -89,6 +90,9 @@ def load_method(path: str | Path, device: torch.device) -> tuple[Method, LabelSp
     cfg = _config(state)
     space = _stored_space(state, cfg)
     method = build_method(cfg, space.num_classes)
+    name = checkpoint.not_finite(state["method"])
+    if name is not None:
+        raise UserError(f"'{path}' holds numbers that are not finite ({name}): train again")
     method.load_state_dict(state["method"])
     return method.to(device).eval(), space, cfg
 

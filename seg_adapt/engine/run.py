@@ -146,7 +146,7 @@ class Run(run.Run):
             self._after_stage,
         )
         self._choose(self.trainer.stage)
-        self._save()
+        self.save()
 
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
@@ -164,7 +164,7 @@ class Run(run.Run):
             return []
         if self.selection is not None and 0 < iteration == stage.start:
             # The file of selected weights is this stage's from here on.
-            self._save()
+            self.save()
         target = self.target
         if stage.kind is Kind.SOURCE_STAGE or (
             stage.kind is Kind.METHOD and not self.method.needs_target
@@ -204,7 +204,7 @@ class Run(run.Run):
             score = self.selection.update(stage.name, iteration, self.method)
             self.log.write("selection", iteration, {"stage": stage.name, "miou": 100 * score})
         if iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            self._save()
+            self.save()
 
     def mean_logs(self, means: dict[str, float]) -> dict[str, float]:
         return distributed.mean_scalars(means)
@@ -254,6 +254,6 @@ class Run(run.Run):
         columns[self.cfg.METHOD] = self.predictions
         return prediction_panels(self.cfg, self.method, self.test, self.space, columns, self.device)
 
-    def _save(self) -> None:
+    def save(self) -> None:
         if distributed.is_main():
             save_run(self.checkpoint, self.trainer, self.cfg, self.space)

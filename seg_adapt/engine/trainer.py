@@ -184,4 +184,7 @@ class Trainer:
         self.enter(state["stage"])
         self.method.load_state_dict(state["method"])
         for name, optimizer in self.optimizers.items():
+            rates = [group["base_lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["base_lr"] = rate  # the config's, which a resumed run may change

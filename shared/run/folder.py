@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
+from shared.checkpoint import load
 from shared.config import differences, flatten, nested, plain
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
@@ -88,6 +89,19 @@ def settings_of(run: Path) -> dict[str, object]:
     return flatten(CfgNode(yaml.safe_load(path.read_text()))) if path.is_file() else {}
 
 
+def stored_settings(checkpoint: Path) -> dict[str, object]:
+    """The settings that a checkpoint of detection holds, nested as in an experiment file.
+
+    Raises:
+        UserError: it holds none.
+    """
+    state = load(checkpoint)
+    config = state.get("config") if isinstance(state, dict) else None
+    if not isinstance(config, str):
+        raise UserError(f"'{checkpoint}' holds no settings: expected a checkpoint of train_net.py")
+    return yaml.safe_load(config)
+
+
 def total_iterations(settings: Mapping[str, object]) -> int:
     """Optimizer steps of all stages, from flat settings; missing keys count as 0."""
     rounds = settings.get("SELF_TRAINING.ROUNDS", 0) * settings.get("SELF_TRAINING.ITERATIONS", 0)
@@ -121,11 +135,16 @@ def check_same_run(
 ) -> None:
     """UserError where a run goes on with other settings, which change what is learned.
 
+    Learning rates and warm-ups may change all the same, with a warning.
+
     Args:
         then, now: flat settings; keys that `then` lacks are not compared.
         extendable: why SOLVER.MAX_ITER cannot grow; None: it can.
     """
     changes = changed_settings(then, now)
+    for key in [key for key in changes if _is_rate(key)]:
+        before, after = changes.pop(key)
+        logger.warning("%s goes on with %s %r instead of %r", checkpoint, key, after, before)
     length = "SOLVER.MAX_ITER"
     longer = now.get(length, 0) > then.get(length, 0)
     if longer and extendable is None:
@@ -138,6 +157,11 @@ def check_same_run(
         + "; ".join(f"{key} was {a!r}, is {b!r}" for key, (a, b) in changes.items())
         + f"{why}; repeat the settings of the run, or start a new one with --output"
     )
+
+
+def _is_rate(key: str) -> bool:
+    """A learning rate or its warm-up: what may have to be lowered where a loss is not finite."""
+    return key.rpartition(".")[2] in ("LR", "BASE_LR", "WARMUP", "WARMUP_ITERS")
 
 
 def changed_settings(

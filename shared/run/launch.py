@@ -5,6 +5,7 @@ of each, and ends with 1; here it stays one line and exit code 2.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tempfile import TemporaryFile
 from urllib.parse import urlparse
 
 from shared.errors import UserError
+from shared.run.signals import held_back
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5
@@ -92,8 +94,10 @@ def launch(command: Sequence[str], machines: Machines) -> int:
             for rank in range(machines.processes)
         ]
         try:
-            while _failed(children) is None and None in [child.poll() for child in children]:
-                time.sleep(_POLL_SECONDS)
+            # They save and end by themselves; Ctrl-C reaches them without this process.
+            with held_back(lambda number: _forward(number, children)):
+                while _failed(children) is None and None in [child.poll() for child in children]:
+                    time.sleep(_POLL_SECONDS)
             failed = _failed(children)  # asked again: the last may have failed since
             if failed is None:
                 return 0
@@ -109,6 +113,12 @@ def launch(command: Sequence[str], machines: Machines) -> int:
                     child.terminate()
             for child in children:
                 child.wait()
+
+
+def _forward(number: int, children: Sequence[subprocess.Popen]) -> None:
+    if number != signal.SIGINT:
+        for child in children:
+            child.send_signal(number)
 
 
 def _free_port() -> int:

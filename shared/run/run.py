@@ -1,9 +1,10 @@
 """One run from config to report: what it writes, in which order; a half supplies the rest."""
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from shared.events import METRICS_FILE, RunLog, describe_environment, read_metri
 from shared.progress import Progress, peak_memory
 from shared.report import write_report
 from shared.run.folder import write_config
+from shared.run.lock import locked
+from shared.run.signals import held_back, resume_command
 
 
 class Run(ABC):
@@ -50,6 +53,7 @@ class Run(ABC):
         self.compared = tuple(compared)
         self.log: RunLog | None = None
         self._progress = Progress(cfg.LOG_PERIOD)
+        self._signal = 0  # the number of the one that asks for an end
 
     @property
     @abstractmethod
@@ -75,6 +79,10 @@ class Run(ABC):
     def test_name(self) -> str:
         """What the scored data set is called in the log."""
         return self.test.name
+
+    @abstractmethod
+    def save(self) -> None:
+        """Writes a checkpoint of the iteration it is at; every process calls it."""
 
     @abstractmethod
     def fit(self) -> None:
@@ -132,12 +140,14 @@ class Run(ABC):
         Returns:
             the scores; empty where there is no test data (DATASETS.TEST is empty).
         """
-        if self.iteration == 0 and distributed.is_main():
-            # Of another model that was scored in this folder.
-            (self.folder / METRICS_FILE).unlink(missing_ok=True)
-        with self._logging(self.total):
+        # What is there at iteration 0 is of another model that was scored in this folder.
+        with self._logging(self.total, fresh=self.iteration == 0):
             self._describe()
-            self.fit()
+            with held_back(self._stop_after_iteration):
+                if self.iteration < self.total:
+                    self._score_if_due()  # a run that was killed while it scored
+                self.fit()
+                self._end_if_asked()
             return self._finish()
 
     def evaluate(self, *, describe: bool = False) -> dict:
@@ -148,9 +158,7 @@ class Run(ABC):
         """
         if self.test is None:
             raise UserError("DATASETS.TEST is empty: name a labeled data set to score")
-        if describe and distributed.is_main():
-            (self.folder / METRICS_FILE).unlink(missing_ok=True)
-        with self._logging(self.iteration):
+        with self._logging(self.iteration, fresh=describe):
             if describe:
                 self._describe()
             return self._finish()
@@ -169,10 +177,33 @@ class Run(ABC):
             self.log.write("train", self.iteration, {"stage": self.stage, **means})
             self.log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         self.on_step(last=last)
-        period = self.cfg.TEST.EVAL_PERIOD if self.test is not None else 0
-        if period and self.iteration % period == 0 and not last:
-            self.record_scores(self.predictions)
+        if not last:
+            self._end_if_asked()
+            self._score_if_due()
         self._progress.resume_clock()
+
+    def _score_if_due(self) -> None:
+        period = self.cfg.TEST.EVAL_PERIOD if self.test is not None else 0
+        due = period and self.iteration and self.iteration % period == 0
+        if due and distributed.largest(not self.log.has("eval", self.iteration)):
+            self.record_scores(self.predictions)
+
+    def _end_if_asked(self) -> None:
+        number = distributed.largest(self._signal)
+        if number:
+            self.save()
+            distributed.barrier()  # whoever ended first would end the one that writes
+            self.log.announce(
+                f"stopped after iteration {self.iteration}, which is saved; to go on: "
+                f"{resume_command()}"
+            )
+            sys.exit(128 + number)  # as shells say it of a process that a signal ended
+
+    def _stop_after_iteration(self, number: int) -> None:
+        self._signal = number
+        self.log.announce(
+            "finishing this iteration, then saving; another signal ends at once, without saving"
+        )
 
     def on_step(self, *, last: bool) -> None:
         """What a half does after an iteration is logged and before it is scored: nothing."""
@@ -220,14 +251,17 @@ class Run(ABC):
         return scores
 
     @contextmanager
-    def _logging(self, total: int) -> Iterator[None]:
+    def _logging(self, total: int, *, fresh: bool) -> Iterator[None]:
         active = distributed.is_main()
-        self.log = RunLog(self.folder, total=total, start=self.iteration, active=active)
-        self._progress.resume_clock()
-        try:
-            yield
-        finally:
-            self.log.close()
+        with locked(self.folder) if active else nullcontext():
+            if active and fresh:
+                (self.folder / METRICS_FILE).unlink(missing_ok=True)
+            self.log = RunLog(self.folder, total=total, start=self.iteration, active=active)
+            self._progress.resume_clock()
+            try:
+                yield
+            finally:
+                self.log.close()
 
     def _describe(self) -> None:
         if distributed.is_main():

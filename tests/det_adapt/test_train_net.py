@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import logging
+import os
 import shutil
+import signal
 from types import SimpleNamespace
 
 import commands
@@ -19,6 +21,7 @@ from det_adapt import train_net
 from det_adapt.config import defaults
 from det_adapt.detection_files import read_detections, write_detections
 from det_adapt.engines import engine_config
+from det_adapt.run import Run
 from det_adapt.torchvision_engine.trainer import Trainer
 from shared import checkpoint
 from shared.config import CONFIGS, changed
@@ -114,7 +117,7 @@ def test_a_toy_pair_trains_its_source_stage_and_adapts(adapted):
 )
 def test_a_run_leaves_predictions_scores_and_a_report(adapted, name, pictures):
     folder = adapted.folder / "runs" / name
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == NAMES | {"checkpoints", "panels", "report.html"} | pictures
     assert len(list((folder / "predictions").glob("*.json"))) == 3
     score = last_score(folder)
@@ -149,6 +152,28 @@ def test_a_run_grows_where_it_is_resumed_to_more_iterations(beside, settings):
     longer = ("--resume", *settings, "SOLVER.MAX_ITER", "6")
     assert run("sapnet_toy", *longer) == 0
     assert last_score(beside / "runs/sapnet_toy")["iteration"] == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_after_its_iteration_which_is_saved(
+    adapted, settings, tmp_path, monkeypatch, capsys, number
+):
+    def kill_at_3(self, *, last):
+        if self.iteration == 3:
+            os.kill(os.getpid(), number)
+
+    arguments = ("sapnet_toy", *settings, "MODEL.WEIGHTS", str(adapted.folder / "runs/source_toy"))
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(Run, "on_step", kill_at_3)
+        run(*arguments)
+    assert ended.value.code == 128 + number
+    assert "stopped after iteration 3, which is saved; to go on:" in capsys.readouterr().err
+    assert run(*arguments, "--resume") == 0
+    ours, whole = (
+        checkpoint.load(folder / "runs/sapnet_toy/checkpoints/last.pt")["model"]
+        for folder in (tmp_path, adapted.folder)
+    )
+    assert all(torch.equal(ours[name], tensor) for name, tensor in whole.items())
 
 
 def test_the_baseline_that_is_named_was_scored_on_the_same_images(beside, settings, capsys):

@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -19,9 +21,12 @@ from PIL import Image
 
 from seg_adapt import train
 from seg_adapt.config import defaults
+from seg_adapt.engine.checkpoint import load_method
+from seg_adapt.engine.run import Run
 from seg_adapt.engine.trainer import Trainer
 from shared import checkpoint
 from shared.data.images import write_png
+from shared.errors import UserError
 from shared.events import read_metrics
 from shared.run.folder import last_checkpoint
 
@@ -154,6 +159,51 @@ def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeyp
     assert comparable(tmp_path / "whole") == comparable(tmp_path / "parts")
 
 
+def test_a_signal_ends_after_its_iteration_and_no_score_is_lost(
+    settings, tmp_path, monkeypatch, capsys
+):
+    """It comes while iteration 3 is trained, which is due to be scored; no checkpoint is due."""
+    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings, "TEST.EVAL_PERIOD", "3")
+    assert run(*arguments, "--output", tmp_path / "whole") == 0
+    on_step = Run.on_step
+
+    def kill_at_3(self, *, last):
+        on_step(self, last=last)
+        if self.iteration == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    arguments += ("--output", tmp_path / "parts")
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(Run, "on_step", kill_at_3)
+        run(*arguments)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert "stopped after iteration 3, which is saved" in capsys.readouterr().err
+    assert run(*arguments, "--resume") == 0
+    whole, parts = (
+        checkpoint.load(last_checkpoint(tmp_path / name))["method"] for name in ("whole", "parts")
+    )
+    assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "parts")
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint_and_are_not_scored(
+    settings, tmp_path, monkeypatch, capsys
+):
+    on_step = Run.on_step
+
+    def spoil_at_4(self, *, last):
+        if self.iteration == 4:
+            next(self.method.parameters()).data.fill_(float("nan"))
+        on_step(self, last=last)
+
+    monkeypatch.setattr(Run, "on_step", spoil_at_4)
+    folder = tmp_path / "run"
+    line = fails(capsys, "--method", "source_only", "--output", folder, *settings)
+    assert "the weights are not finite after iteration 4" in line
+    assert checkpoint.load(last_checkpoint(folder))["iteration"] == 2
+    assert not [e for e in read_metrics(folder) if e["kind"] == "eval"]
+
+
 def test_an_interrupted_baseline_is_finished_by_the_next_call(settings, tmp_path, monkeypatch):
     folder = tmp_path / "toy" / "road"
     arguments = ("--method", "road", "--output", folder, *settings)
@@ -168,9 +218,29 @@ def test_an_interrupted_baseline_is_finished_by_the_next_call(settings, tmp_path
 def test_resume_refuses_other_settings(settings, tmp_path, capsys):
     arguments = ("--method", "source_only", "--output", tmp_path / "run", *settings)
     assert run(*arguments) == 0
-    line = fails(capsys, *arguments, "--resume", "SEED", "7", "SOLVER.MODEL.LR", "0.5")
-    assert "SEED was 0, is 7" in line and "SOLVER.MODEL.LR was" in line
+    line = fails(capsys, *arguments, "--resume", "SEED", "7", "SOLVER.POWER", "0.5")
+    assert "SEED was 0, is 7" in line and "SOLVER.POWER was" in line
     assert run(*arguments, "--resume", "DATALOADER.NUM_WORKERS", "1") == 0
+
+
+def test_a_resumed_run_may_have_another_rate_and_says_so(settings, tmp_path, caplog):
+    arguments = ("--method", "source_only", "--config-file", TOY, *settings)
+    arguments += ("SOLVER.SCHEDULE", "constant", "--output", tmp_path / "run")
+    assert run(*arguments) == 0
+    assert run(*arguments, "--resume", "SOLVER.MODEL.LR", "1e-6", "SOLVER.MAX_ITER", "5") == 0
+    assert "goes on with SOLVER.MODEL.LR 1e-06 instead of" in caplog.text
+    rates = [e["lr/model"] for e in read_metrics(tmp_path / "run") if e["kind"] == "train"]
+    assert rates[-1] == pytest.approx(1e-6) and rates[-2] > 1e-5
+
+
+def test_predicting_with_weights_that_are_not_finite_is_refused(settings, tmp_path):
+    folder = tmp_path / "run"
+    assert run("--method", "source_only", "--output", folder, *settings) == 0
+    state = checkpoint.load(last_checkpoint(folder))
+    next(t for t in state["method"].values() if t.is_floating_point()).fill_(float("nan"))
+    checkpoint.save(state, last_checkpoint(folder))
+    with pytest.raises(UserError, match="not finite"):
+        load_method(folder, torch.device("cpu"))
 
 
 def test_a_resumed_run_may_grow_where_the_schedule_allows_it(settings, tmp_path, capsys):

@@ -1,3 +1,6 @@
+import random
+import zipfile
+
 import pytest
 import torch
 from fvcore.common.config import CfgNode
@@ -26,6 +29,42 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_named(state, tmp_path):
     checkpoint.save(state, tmp_path / "last.pt")
     with pytest.raises(UserError, match=r"no checkpoint of a run of train\.py"):
         checkpoint.load_run(tmp_path / "last.pt", 1, "train.py")
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save({"weights": torch.randn(2000), "config": "x" * 500}, path)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        [weights] = [entry for entry in archive.infolist() if entry.file_size == 8000]
+    generator = random.Random(0)
+    for _ in range(50):
+        position = content.index(weights.filename.encode()) + 200 + generator.randrange(7000)
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << generator.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match=r"checksum of .* is wrong"):
+            checkpoint.load(path)
+
+
+def test_the_checkpoint_before_is_kept_and_named_where_the_last_is_damaged(tmp_path):
+    path = tmp_path / "last.pt"
+    for n in range(3):
+        checkpoint.save({"n": n}, path, keep_previous=True)
+    assert checkpoint.load(path) == {"n": 2}
+    assert checkpoint.load(tmp_path / "last_previous.pt") == {"n": 1}
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"rename last_previous\.pt to it"):
+        checkpoint.load(path)
+    assert checkpoint.load(tmp_path / "last_previous.pt") == {"n": 1}
+
+
+def test_weights_that_are_not_finite_are_named():
+    weights = {"a": torch.ones(3), "count": torch.tensor(2)}
+    checkpoint.check_finite(weights, 7)
+    weights["b"] = torch.tensor([1.0, float("nan")])
+    with pytest.raises(UserError, match=r"not finite after iteration 7 \(b\)"):
+        checkpoint.check_finite(weights, 7)
 
 
 def test_interrupted_save_keeps_the_old_checkpoint(tmp_path):

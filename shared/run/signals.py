@@ -1,0 +1,43 @@
+"""Signals that end a training after the iteration it is in, with that iteration saved."""
+
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Ctrl-C, what SLURM, Docker and spot machines send, and a terminal that closes.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def held_back(first: Callable[[int], None]) -> Iterator[None]:
+    """Within, the first of `SIGNALS` only calls `first` with its number; a second acts at once.
+
+    In another thread than the main one, signals act as ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        restore()
+        first(number)
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    former = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        restore()
+
+
+def resume_command() -> str:
+    """This process's command, with --resume."""
+    words = [word for word in sys.argv if word != "--resume"]
+    return shlex.join([words[0], "--resume", *words[1:]])
