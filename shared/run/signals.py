@@ -39,5 +39,6 @@ def held_back(first: Callable[[int], None]) -> Iterator[None]:
 
 def resume_command() -> str:
     """This process's command, with --resume."""
-    words = [word for word in sys.argv if word != "--resume"]
-    return shlex.join([words[0], "--resume", *words[1:]])
+    command, *words = [word for word in sys.argv if word != "--resume"]
+    command = f"python {command}" if command.endswith(".py") else command
+    return f"{command} --resume {shlex.join(words)}"

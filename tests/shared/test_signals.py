@@ -1,0 +1,29 @@
+import os
+import signal
+import sys
+
+import pytest
+
+from shared.run.signals import held_back, resume_command
+
+
+def test_the_first_signal_is_held_back_and_a_second_acts():
+    numbers = []
+    with pytest.raises(KeyboardInterrupt), held_back(numbers.append):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert numbers == [signal.SIGINT]
+        os.kill(os.getpid(), signal.SIGINT)
+    assert numbers == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["a/train.py", "--output", "my run"], "python a/train.py --resume --output 'my run'"),
+        (["street-adapt train", "--resume", "SEED", "1"], "street-adapt train --resume SEED 1"),
+    ],
+)
+def test_the_command_that_goes_on(words, command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", words)
+    assert resume_command() == command
