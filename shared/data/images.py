@@ -67,6 +67,13 @@ def _damaged(path: str | Path) -> UserError:
     return UserError(f"{path} is damaged or no image; download or write it again")
 
 
+def _too_large(path: str | Path) -> UserError:
+    return UserError(
+        f"{path} has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which may be an attack: "
+        "resize or crop it"
+    )
+
+
 def _decode(data: bytes, path: Path, mode: str | None = None) -> np.ndarray:
     """(H, W) or (H, W, channels), converted to Pillow's `mode` where one is given."""
     try:
@@ -76,8 +83,18 @@ def _decode(data: bytes, path: Path, mode: str | None = None) -> np.ndarray:
                 high_byte = (np.array(image) >> 8).astype(np.uint8)
                 return np.repeat(high_byte[..., None], 3, axis=2)
             return np.array(image if mode in (None, image.mode) else image.convert(mode))
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
     except (OSError, SyntaxError, ValueError):
         raise _damaged(path) from None
+
+
+def decode_by_opencv(content: bytes, flags: int) -> np.ndarray | None:
+    """(H, W) or (H, W, channels) in OpenCV's order; None where it cannot."""
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:
+        return None
 
 
 def _decode_color_png(data: bytes) -> np.ndarray | None:
@@ -91,11 +108,7 @@ def _decode_color_png(data: bytes) -> np.ndarray | None:
     # libpng writes a warning to the terminal for each of the many faulty color profiles.
     if b"iCCP" in data[:_FIRST_CHUNKS]:
         return None
-    try:
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
+    return decode_by_opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def read_image(path: str | Path) -> torch.Tensor:
@@ -128,7 +141,7 @@ def _read_synthia(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
     if header.color_type in (_GRAY, _PALETTE):
         labels = _read_index(data, path, header)
     elif header.color_type == _RGB and header.bit_depth == 16:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = decode_by_opencv(data, cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise _damaged(path)
         classes = pixels[..., 2]
@@ -192,6 +205,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
             return image.height, image.width
     except FileNotFoundError:
         raise MissingFileError(f"no file {path}") from None
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
     except OSError:
         raise _damaged(path) from None
 

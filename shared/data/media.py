@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.data.images import read_image
+from shared.data.images import decode_by_opencv, read_image
 from shared.errors import UserError
 from shared.files import replacing
 
@@ -58,8 +58,7 @@ def read_picture(path: Path) -> Tensor:
     """(3, H, W) uint8 RGB of a file in any of the formats `IMAGES`."""
     if path.suffix.lower() not in (".bmp", ".webp"):
         return read_image(path)
-    content = np.fromfile(path, np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    pixels = decode_by_opencv(path.read_bytes(), cv2.IMREAD_COLOR)
     if pixels is None:
         raise UserError(f"{path} is damaged or no image; write it again")
     return _to_tensor(pixels)

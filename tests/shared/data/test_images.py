@@ -235,3 +235,12 @@ def test_remap_takes_any_shape():
         assert torch.equal(remap(labels, table), 255 - labels)
     columns = torch.arange(12, dtype=torch.uint8).reshape(3, 4).T
     assert torch.equal(remap(columns, table), 255 - columns)
+
+
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = tmp_path / "large.png"
+    Image.new("1", (20, 20)).save(path)
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match=r"large\.png has more than 200 pixels"):
+            read(path)
