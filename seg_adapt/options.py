@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from shared.options import (
+    Decay,
+    DecayPair,
     FloatPair,
-    Ints,
     NonNegativeFloat,
     NonNegativeInt,
+    NonNegativeInts,
     Options,
-    PositiveFloat,
     PositiveInt,
     PositiveInts,
     Rule,
     Share,
     Size,
 )
+
+Width = Annotated[float, Rule(lambda value: 0 < value <= 16, "more than 0, at most 16")]
 
 Schedule = Literal["poly", "multi_step", "constant"]
 PartAboveZero = Annotated[float, Rule(lambda value: 0 < value <= 1, "above 0 and at most 1")]
@@ -86,7 +89,7 @@ class ModelOptions(Options, node="MODEL"):
     # resnet101 | pspnet_resnet101 (both also 18, 50) | vgg16 | vgg16_largefov | vgg16_fc7_d4 |
     # vgg16_frontend
     architecture: str = "resnet101"
-    width: PositiveFloat = 1.0  # channel multiplier of the backbone
+    width: Width = 1.0  # channel multiplier of the backbone
     # where a bottleneck's stride is; torchvision: on the 3x3, caffe: on the first 1x1
     layout: Literal["torchvision", "caffe"] = "torchvision"
     weights: str = "torchvision"  # what it may be: shared/weights.py
@@ -111,8 +114,8 @@ class LossOptions(Options, node="LOSS"):
 class OptimizerOptions(Options, node="SOLVER.MODEL"):
     type: Literal["sgd", "adam"] = "sgd"
     lr: NonNegativeFloat = 2.5e-4
-    momentum: float = 0.9  # of sgd
-    betas: FloatPair = (0.9, 0.99)  # of adam
+    momentum: Decay = 0.9  # of sgd
+    betas: DecayPair = (0.9, 0.99)  # of adam
     weight_decay: NonNegativeFloat = 5e-4
 
 
@@ -142,7 +145,7 @@ class SolverOptions(LayerRates, node="SOLVER"):
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     schedule: Schedule = "poly"
     power: float = 0.9  # of poly
-    steps: Ints = ()  # of multi_step; each divides the rate by 10
+    steps: NonNegativeInts = ()  # of multi_step; each divides the rate by 10
     warmup: NonNegativeInt = 0  # steps of linear warm-up
     checkpoint_period: PositiveInt = 500  # iterations between checkpoints
     model: OptimizerOptions = OptimizerOptions()
@@ -160,7 +163,7 @@ class StageOptions(Options):
     head_lr_mult: NonNegativeFloat = 0.0  # 0: SOLVER.HEAD_LR_MULT
     schedule: Literal["", "poly", "multi_step", "constant"] = ""  # empty: SOLVER.SCHEDULE
     horizon: NonNegativeInt = 0  # 0: the stage's length
-    steps: Ints = ()
+    steps: NonNegativeInts = ()
     warmup: NonNegativeInt = 0
 
 

@@ -23,10 +23,17 @@ def save(state: dict[str, Any], path: str | Path, *, keep_previous: bool = False
     """
     path = Path(path)
     with replacing(path) as partial:
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with partial.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise UserError(
+                f"cannot write {path} ({_first_line(error)}; {free:.0f} MB are free on that disk): "
+                "the checkpoint before it is whole; make room, and --resume"
+            ) from error
         if keep_previous and path.is_file():
             _keep(path, previous(path))
 
@@ -85,11 +92,14 @@ def load(path: str | Path) -> Any:
         *(RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError),
         *(zipfile.BadZipFile, NotImplementedError),
     ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot read '{path}' as a checkpoint ({reason[:120]}): it is damaged, or holds "
+            f"cannot read '{path}' as a checkpoint ({_first_line(error)}): it is damaged, or holds "
             f"more than tensors; {remedy}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _check_sums(path: Path) -> None:

@@ -14,7 +14,7 @@ EXIT_INTERRUPTED = 130
 
 
 def call(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """`main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
+    """`main(argv)`; a `UserError`, or what the system refuses, is one line and exit code 2.
 
     Anything else is a bug of ours and keeps its traceback.
     """
@@ -22,6 +22,11 @@ def call(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         return main(argv)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        # A name, a permission or a disk: the system says which, and no traceback says it better.
+        where = f": {str(error.filename)[:200]}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}; correct that and repeat", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

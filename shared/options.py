@@ -43,8 +43,15 @@ PositiveInt = Annotated[int, at_least(1)]
 NonNegativeFloat = Annotated[float, at_least(0)]
 PositiveFloat = Annotated[float, Rule(lambda value: 0 < value < math.inf, "more than 0")]
 Share = Annotated[float, Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")]
+Decay = Annotated[float, Rule(lambda value: 0 <= value < 1, "a number from 0, below 1")]
+DecayPair = Annotated[
+    tuple[float, float],
+    Rule(lambda pair: _is_pair(pair) and all(0 <= b < 1 for b in pair), "two numbers below 1"),
+]
 FloatPair = Annotated[tuple[float, float], Rule(_is_pair, "two numbers, e.g. [0.5, 0.9]")]
-Ints = Annotated[tuple[int, ...], Rule(_are_ints, "whole numbers, e.g. [6, 12]")]
+NonNegativeInts = Annotated[
+    tuple[int, ...], Rule(lambda values: _are_ints(values, 0), "whole numbers, e.g. [6, 12]")
+]
 PositiveInts = Annotated[
     tuple[int, ...],
     Rule(lambda values: values and _are_ints(values, 1), "whole numbers >= 1, e.g. [6, 12]"),

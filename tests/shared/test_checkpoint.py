@@ -1,5 +1,6 @@
 import random
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,6 +66,19 @@ def test_weights_that_are_not_finite_are_named():
     weights["b"] = torch.tensor([1.0, float("nan")])
     with pytest.raises(UserError, match=r"not finite after iteration 7 \(b\)"):
         checkpoint.check_finite(weights, 7)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    checkpoint.save({"n": 1}, path)
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *mode: opened(Path("/dev/full"), *mode))
+    with pytest.raises(UserError, match=r"cannot write .*MB are free .*--resume"):
+        checkpoint.save({"n": torch.zeros(10000)}, path)
+    monkeypatch.undo()
+    assert checkpoint.load(path) == {"n": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_interrupted_save_keeps_the_old_checkpoint(tmp_path):

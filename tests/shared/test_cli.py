@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from shared.cli import call
@@ -10,6 +12,15 @@ def test_user_error_is_one_line_and_exit_code_2(capsys):
 
     assert call(main) == 2
     assert capsys.readouterr().err == "error: got this, expected that\n"
+
+
+def test_what_the_system_refuses_is_one_line(capsys):
+    def main(argv):
+        Path("a" * 300).read_text()
+
+    assert call(main) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: File name too long: aaa") and error.count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback():

@@ -10,8 +10,8 @@ from shared.config import changed, flatten, load_config
 from shared.errors import UserError
 from shared.options import (
     FloatPair,
-    Ints,
     NonNegativeFloat,
+    NonNegativeInts,
     Options,
     PositiveFloat,
     PositiveInt,
@@ -33,7 +33,7 @@ class Paint(Options, node="PAINT"):
     thinner: PositiveFloat = 0.1
     opacity: Share = 0.5
     pigments: PositiveInts = (1, 2)
-    days: Ints = ()
+    days: NonNegativeInts = ()
     mix: FloatPair = (0.5, 0.5)
     canvas: Size = ()
     brush: Inner = Inner()
