@@ -81,16 +81,27 @@ class AsppOptions(Options, node="MODEL.ASPP"):
 
 
 @dataclass(frozen=True)
+class TimmOptions(Options, node="MODEL.TIMM"):  # of timm:<name>
+    # aspp: DeepLab-v2's, psp: PSPNet's, on the deepest level; fusion: DAFormer's, on all of LEVELS
+    head: Literal["aspp", "psp", "fusion"] = "aspp"
+    levels: Ints = ()  # feature levels that are used, timm's out_indices; []: its choice
+    channels: PositiveInt = 128  # of the hidden layers of psp and fusion
+
+
+@dataclass(frozen=True)
 class ModelOptions(Options, node="MODEL"):
     device: Literal["cpu", "cuda"] = "cpu"
     # resnet101 | pspnet_resnet101 (both also 18, 50) | vgg16 | vgg16_largefov | vgg16_fc7_d4 |
-    # vgg16_frontend
+    # vgg16_frontend | timm:<name>, any network of timm that gives feature maps | one's own
     architecture: str = "resnet101"
-    width: PositiveFloat = 1.0  # channel multiplier of the backbone
+    width: PositiveFloat = 1.0  # channel multiplier of the backbone; timm's have their own names
+    # input pixels per cell of the backbone's last map; 0: 8 where it can be dilated
+    output_stride: NonNegativeInt = 0
     # where a bottleneck's stride is; torchvision: on the 3x3, caffe: on the first 1x1
     layout: Literal["torchvision", "caffe"] = "torchvision"
     weights: str = "torchvision"  # what it may be: shared/weights.py
-    preprocessing: Literal["torchvision", "caffe"] = "torchvision"  # belongs to the weights
+    # belongs to the weights; timm's networks bring their own
+    preprocessing: Literal["torchvision", "caffe"] = "torchvision"
     bn: Literal["frozen", "train"] = "frozen"  # frozen: running statistics; train: the batch's
     bn_affine: bool = False  # train BatchNorm's scale and shift
     align_corners: bool = True  # of the upsampling of logits
@@ -98,6 +109,7 @@ class ModelOptions(Options, node="MODEL"):
     last_shortcut: bool = False  # True reads DAST's released ResNet checkpoints
     frontend: FrontendOptions = FrontendOptions()
     aspp: AsppOptions = AsppOptions()
+    timm: TimmOptions = TimmOptions()
 
 
 @dataclass(frozen=True)

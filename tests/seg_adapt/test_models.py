@@ -306,7 +306,7 @@ def test_dilations_and_strides():
 def test_undilated_stages_are_torchvision_s(architecture):
     torch.manual_seed(0)
     reference = torchvision.models.get_model(architecture).eval()
-    stages, _ = resnet_stages(int(architecture[6:]), dilated=False)
+    stages, _ = resnet_stages(int(architecture[6:]), output_stride=32)
     ours = nn.Sequential(*stages.values()).eval()
     theirs = nn.Sequential(*list(reference.children())[:-2])
     state = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
