@@ -222,6 +222,8 @@ class ExperimentOptions(Options):
     """The root: what has no node of its own, and all nodes but those of methods."""
 
     method: str = "source_only"  # a name of `train.py --help`
+    # one's own networks, methods and data sets: modules, or .py files; --import adds to them
+    imports: tuple[str, ...] = ()
     output_dir: str = ""  # the run's folder; empty: runs/<config name>/<method>
     # source and target draw from separate streams of it
     seed: Annotated[int, Rule(lambda n: 0 <= n < 2**63, "at least 0 and less than 2^63")] = 0

@@ -16,6 +16,7 @@ CONFIG = "config.yaml"
 # A resumed run may change these: they change neither what is learned nor how it goes on.
 RESUMABLE_KEYS = (
     "OUTPUT_DIR",
+    "IMPORTS",
     "LOG_PERIOD",
     "MODEL.DEVICE",
     "DATASETS.ROOT",
