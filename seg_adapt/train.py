@@ -61,10 +61,17 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     cfg = configure(args)
     folder = Path(cfg.OUTPUT_DIR)
     check_compared(args.compare)
+    # A trained run that is scored on other data keeps its own scores, predictions and report.
+    tested = settings_of(folder).get("DATASETS.TEST", cfg.DATASETS.TEST)
+    elsewhere = args.eval_only and tested != cfg.DATASETS.TEST
+    place = f"test_{Path(cfg.DATASETS.TEST).stem}" if elsewhere else "."
+    cfg = with_folder(cfg, folder / place)
     baseline = comparable_baseline(
         cfg,
         named=args.baseline,
-        default=None if cfg.METHOD == BASELINE_METHOD else folder.with_name(BASELINE_METHOD),
+        default=None
+        if cfg.METHOD == BASELINE_METHOD
+        else folder.with_name(BASELINE_METHOD) / place,
         trained_with=_TRAINED_WITH,
     )
     training = not (args.eval_only or args.dry_run)
@@ -85,8 +92,8 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
         print("dry run: model, weights and data are in order; nothing was trained")
         return 0
     if args.resume or args.eval_only:
-        run_.resume(required=args.eval_only)
-    scores = run_.evaluate() if args.eval_only else run_.train()
+        run_.resume(to_score=folder if args.eval_only else None)
+    scores = run_.evaluate(describe=elsewhere) if args.eval_only else run_.train()
     if distributed.is_main():
         print(run_.summary(scores))
     return 0
@@ -126,8 +133,13 @@ def configure(args: argparse.Namespace) -> CfgNode:
         imports = settings_of(_folder(args, path, unchecked)).get(extensions.KEY, [])
     cfg = load(path, overrides, imports)
     METHODS.get(cfg.METHOD)
+    return with_folder(cfg, _folder(args, path, cfg))
+
+
+def with_folder(cfg: CfgNode, folder: Path) -> CfgNode:
+    cfg = cfg.clone()
     cfg.defrost()
-    cfg.OUTPUT_DIR = str(_folder(args, path, cfg))
+    cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
     return cfg
 

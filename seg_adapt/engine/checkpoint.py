@@ -42,18 +42,32 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
     checkpoint.save(state, path)
 
 
-def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
+def resume_run(
+    path: Path,
+    trainer: Trainer,
+    cfg: CfgNode,
+    space: LabelSpace | None = None,
+    *,
+    to_score: bool = False,
+) -> None:
     """Continues `trainer` from a run's checkpoint.
 
     Args:
         space: what `cfg.DATASETS.LABEL_SPACE` stands for, where that was looked up already.
+        to_score: nothing is trained; the test data may be others.
 
     Raises:
         UserError: the run was made with other settings or classes, which change what is learned.
     """
     state = checkpoint.load_run(path, FORMAT, SCRIPT)
     then = flatten(_config(state, cfg.IMPORTS))
-    check_same_run(path, then, flatten(cfg), extendable=_why_not_longer(cfg, trainer))
+    check_same_run(
+        path,
+        then,
+        flatten(cfg),
+        extendable=_why_not_longer(cfg, trainer),
+        free=["DATASETS.TEST"] if to_score else (),
+    )
     stored = state.get("label_space")
     space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
     if stored is not None and tuple(stored["classes"]) != space.classes:

@@ -117,14 +117,17 @@ def check_same_run(
     now: Mapping[str, object],
     *,
     extendable: str | None = None,
+    free: Iterable[str] = (),
 ) -> None:
     """UserError where a run goes on with other settings, which change what is learned.
 
     Args:
         then, now: flat settings; keys that `then` lacks are not compared.
+        free: further keys that may differ.
         extendable: why SOLVER.MAX_ITER cannot grow; None: it can.
     """
     changes = changed_settings(then, now)
+    changes = {key: change for key, change in changes.items() if key not in free}
     length = "SOLVER.MAX_ITER"
     longer = now.get(length, 0) > then.get(length, 0)
     if longer and extendable is None:
