@@ -28,6 +28,7 @@ PartAboveZero = Annotated[float, Rule(lambda value: 0 < value <= 1, "above 0 and
 @dataclass(frozen=True)
 class DatasetOptions(Options, node="DATASETS"):
     root: str = ""  # empty: $DETECTRON2_DATASETS, or datasets/
+    # several, with commas between them, are joined: "gta5, synthia"; each keeps its label format
     train: str = ""  # labeled; a name of the catalog, or a description (docs/own_data.md)
     target: str = ""  # a name, a folder or a description; its labels are never read
     test: str = ""  # what is scored; empty: nothing. Never used to choose anything
