@@ -3,6 +3,7 @@ Discriminator Attention and Self-Training", AAAI 2021. The paper numbers no equa
 by their symbols. This is its adaptation stage; its self-training is the engine's
 (`SELF_TRAINING`)."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
 from shared.options import NonNegativeFloat, Options, PositiveInts
 from shared.pictures import heat_map
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Dast(Method):
 
     def build(self, segmentor: Segmentor) -> None:
         self.cut = attention_cut(segmentor)
+        logger.info("DAST: attention after '%s'", self.cut)
         self.discoverer = ConvDiscriminator(
             segmentor.channels_at(self.cut),
             self.options.d_channels,
