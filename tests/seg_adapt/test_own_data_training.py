@@ -96,8 +96,8 @@ def command(*words):
     return found[0]
 
 
-def test_the_page_has_five_commands():
-    assert len(COMMANDS) == 5
+def test_the_page_has_six_commands():
+    assert len(COMMANDS) == 6
 
 
 def test_a_folder_is_adapted_to_without_scores_and_predicted(here, tiny, capsys):
