@@ -1,10 +1,17 @@
 """The configuration of an experiment: the keys of `seg_adapt/options.py` and of every method."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.methods import METHODS
 from seg_adapt.options import ExperimentOptions
+from shared import extensions
+from shared.config import changed, read_experiment
 from shared.errors import UserError
+from shared.run.command import load_experiment
 
 
 def defaults() -> CfgNode:
@@ -14,6 +21,26 @@ def defaults() -> CfgNode:
     for name in METHODS:
         METHODS.get(name).options_type().add_keys(cfg)
     return cfg
+
+
+def load(
+    path: str | Path | None, overrides: Sequence[str] = (), imports: Iterable[str] = ()
+) -> CfgNode:
+    """The config of an experiment, whose own modules are imported: they may declare keys.
+
+    Args:
+        path: a file or the name of an experiment; None: the defaults.
+        overrides: `KEY VALUE` pairs.
+        imports: modules beside those that `IMPORTS` names.
+    """
+    unchecked = {} if path is None else read_experiment(path)
+    unchecked |= dict(zip(overrides[::2], overrides[1::2], strict=False))
+    named = unchecked.get(extensions.KEY, [])
+    named = yaml.safe_load(named) if isinstance(named, str) else named
+    names = named if isinstance(named, list) else [named]
+    recorded = extensions.import_extensions([*map(str, names), *imports])
+    cfg = load_experiment("segmentation", defaults(), path, overrides)
+    return changed(cfg, extensions.KEY, recorded)
 
 
 def check(cfg: CfgNode) -> None:

@@ -8,18 +8,19 @@ try:
 except ImportError as error:
     raise SystemExit(f"{error}: run `pip install -e .`, or another 'shared' hides ours") from None
 
-from seg_adapt.models.build import ARCHITECTURES, build_segmentor
+from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.layouts import Published
+from seg_adapt.models.preprocessing import CUSTOM
 from seg_adapt.models.weights import conventions, fill_segmentor, read_published
 from seg_adapt.options import AsppOptions, ModelOptions
-from shared import checkpoint
+from shared import checkpoint, extensions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("input", type=Path, metavar="IN", help="a file in a published layout")
     parser.add_argument("output", type=Path, metavar="OUT", help="where ours is written")
-    parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="resnet101")
+    parser.add_argument("--architecture", metavar="NAME", default="resnet101")
     parser.add_argument("--num-classes", type=int, default=19)
     parser.add_argument(
         "--rates",
@@ -32,10 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layout", choices=["caffe", "torchvision"], help="where a bottleneck's stride sits"
     )
+    extensions.add_import_option(parser, "none")
     args = parser.parse(argv)
+    extensions.import_extensions(args.imports)
 
     published = read_published(args.input)
     made_for = {"preprocessing": "torchvision", "layout": "torchvision"} | published.made_for
+    if made_for["preprocessing"] == CUSTOM:  # the architecture brings it
+        made_for["preprocessing"] = "torchvision"
     bias = _has(published, "head.branches.0.bias")
     bias = bias or not _has(published, "head.branches.0.weight")
     options = ModelOptions(

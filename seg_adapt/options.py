@@ -31,6 +31,7 @@ PartAboveZero = Annotated[float, Rule(lambda value: 0 < value <= 1, "above 0 and
 @dataclass(frozen=True)
 class DatasetOptions(Options, node="DATASETS"):
     root: str = ""  # empty: $DETECTRON2_DATASETS, or datasets/
+    # several, with commas between them, are joined: "gta5, synthia"; each keeps its label format
     train: str = ""  # labeled; a name of the catalog, or a description (docs/own_data.md)
     target: str = ""  # a name, a folder or a description; its labels are never read
     test: str = ""  # what is scored; empty: nothing. Never used to choose anything
@@ -84,16 +85,27 @@ class AsppOptions(Options, node="MODEL.ASPP"):
 
 
 @dataclass(frozen=True)
+class TimmOptions(Options, node="MODEL.TIMM"):  # of timm:<name>
+    # aspp: DeepLab-v2's, psp: PSPNet's, on the deepest level; fusion: DAFormer's, on all of LEVELS
+    head: Literal["aspp", "psp", "fusion"] = "aspp"
+    levels: Ints = ()  # feature levels that are used, timm's out_indices; []: its choice
+    channels: PositiveInt = 128  # of the hidden layers of psp and fusion
+
+
+@dataclass(frozen=True)
 class ModelOptions(Options, node="MODEL"):
     device: Literal["cpu", "cuda"] = "cpu"
     # resnet101 | pspnet_resnet101 (both also 18, 50) | vgg16 | vgg16_largefov | vgg16_fc7_d4 |
-    # vgg16_frontend
+    # vgg16_frontend | timm:<name>, any network of timm that gives feature maps | one's own
     architecture: str = "resnet101"
-    width: Width = 1.0  # channel multiplier of the backbone
+    width: Width = 1.0  # channel multiplier of the backbone; timm's have their own names
+    # input pixels per cell of the backbone's last map; 0: 8 where it can be dilated
+    output_stride: NonNegativeInt = 0
     # where a bottleneck's stride is; torchvision: on the 3x3, caffe: on the first 1x1
     layout: Literal["torchvision", "caffe"] = "torchvision"
     weights: str = "torchvision"  # what it may be: shared/weights.py
-    preprocessing: Literal["torchvision", "caffe"] = "torchvision"  # belongs to the weights
+    # belongs to the weights; timm's networks bring their own
+    preprocessing: Literal["torchvision", "caffe"] = "torchvision"
     bn: Literal["frozen", "train"] = "frozen"  # frozen: running statistics; train: the batch's
     bn_affine: bool = False  # train BatchNorm's scale and shift
     align_corners: bool = True  # of the upsampling of logits
@@ -101,6 +113,7 @@ class ModelOptions(Options, node="MODEL"):
     last_shortcut: bool = False  # True reads DAST's released ResNet checkpoints
     frontend: FrontendOptions = FrontendOptions()
     aspp: AsppOptions = AsppOptions()
+    timm: TimmOptions = TimmOptions()
 
 
 @dataclass(frozen=True)
@@ -213,6 +226,8 @@ class ExperimentOptions(Options):
     """The root: what has no node of its own, and all nodes but those of methods."""
 
     method: str = "source_only"  # a name of `train.py --help`
+    # one's own networks, methods and data sets: modules, or .py files; --import adds to them
+    imports: tuple[str, ...] = ()
     output_dir: str = ""  # the run's folder; empty: runs/<config name>/<method>
     # source and target draw from separate streams of it
     seed: Annotated[int, Rule(lambda n: 0 <= n < 2**63, "at least 0 and less than 2^63")] = 0

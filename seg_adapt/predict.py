@@ -25,7 +25,7 @@ from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.evaluation.cityscapes import write_prediction
 from seg_adapt.evaluation.inference import Windows, network_size, predict_train_ids
 from seg_adapt.methods.base import Method
-from shared import predictor
+from shared import extensions, predictor
 from shared.data.images import write_png
 from shared.data.label_maps import LabelSpace, encode_colors
 from shared.errors import UserError
@@ -48,19 +48,24 @@ class Predictor(predictor.Predictor):
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, device: torch.device, resize: tuple[int, int] | None = None
+        cls,
+        path: Path,
+        device: torch.device,
+        resize: tuple[int, int] | None = None,
+        imports: Sequence[str] = (),
     ) -> "Predictor":
         """
         Args:
             path: a run's folder, or a checkpoint in it.
             resize: (height, width) that the network sees; None: INPUT.TEST.RESIZE.
+            imports: modules in place of those that the run recorded.
 
         Example:
             >>> predictor = Predictor.from_checkpoint(Path("runs/toy/road"), torch.device("cpu"))
             >>> predictor("frame.png").dtype
             dtype('uint8')
         """
-        method, space, cfg = load_method(path, device)
+        method, space, cfg = load_method(path, device, imports)
         return cls(
             method,
             space,
@@ -118,6 +123,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="size that the network sees; default: the checkpoint's INPUT.TEST.RESIZE. "
         "Predictions always have the image's own size",
     )
+    extensions.add_import_option(parser, "what the run recorded")
     return parser.parse(argv)
 
 
@@ -128,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     resize = (args.resize[1], args.resize[0]) if args.resize else None
     device = torch.device(args.device)
     return predictor.predict(
-        args, lambda: Predictor.from_checkpoint(args.checkpoint, device, resize)
+        args, lambda: Predictor.from_checkpoint(args.checkpoint, device, resize, args.imports)
     )
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 try:
@@ -12,22 +12,16 @@ except ImportError as error:
 
 from fvcore.common.config import CfgNode
 
-from seg_adapt.config import defaults
+from seg_adapt.config import load
 from seg_adapt.engine.build import batch_plan
 from seg_adapt.engine.run import Run
 from seg_adapt.methods import METHODS
-from shared import distributed
-from shared.config import CONFIGS
+from shared import distributed, extensions
+from shared.config import CONFIGS, read_experiment
 from shared.errors import UserError
 from shared.files import check_writable
-from shared.run.command import (
-    check_compared,
-    load_experiment,
-    machines_of,
-    run_training,
-    train_parser,
-)
-from shared.run.folder import check_new, comparable_baseline
+from shared.run.command import check_compared, machines_of, run_training, train_parser
+from shared.run.folder import check_new, comparable_baseline, settings_of
 from shared.run.launch import launch
 
 TOY_NOTICE = (
@@ -52,6 +46,7 @@ def parser() -> Parser:
         baseline=f"the {BASELINE_METHOD} run beside the output",
     )
     parser.add_argument("--method", metavar="NAME", help=f"one of: {', '.join(METHODS)}")
+    extensions.add_import_option(parser, "of a run that goes on, what it recorded; else none")
     return parser
 
 
@@ -66,10 +61,17 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     cfg = configure(args)
     folder = Path(cfg.OUTPUT_DIR)
     check_compared(args.compare)
+    # A trained run that is scored on other data keeps its own scores, predictions and report.
+    tested = settings_of(folder).get("DATASETS.TEST", cfg.DATASETS.TEST)
+    elsewhere = args.eval_only and tested != cfg.DATASETS.TEST
+    place = f"test_{Path(cfg.DATASETS.TEST).stem}" if elsewhere else "."
+    cfg = with_folder(cfg, folder / place)
     baseline = comparable_baseline(
         cfg,
         named=args.baseline,
-        default=None if cfg.METHOD == BASELINE_METHOD else folder.with_name(BASELINE_METHOD),
+        default=None
+        if cfg.METHOD == BASELINE_METHOD
+        else folder.with_name(BASELINE_METHOD) / place,
         trained_with=_TRAINED_WITH,
     )
     training = not (args.eval_only or args.dry_run)
@@ -90,8 +92,8 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
         print("dry run: model, weights and data are in order; nothing was trained")
         return 0
     if args.resume or args.eval_only:
-        run_.resume(required=args.eval_only)
-    scores = run_.evaluate() if args.eval_only else run_.train()
+        run_.resume(to_score=folder if args.eval_only else None)
+    scores = run_.evaluate(describe=elsewhere) if args.eval_only else run_.train()
     if distributed.is_main():
         print(run_.summary(scores))
     return 0
@@ -121,16 +123,31 @@ def configure(args: argparse.Namespace) -> CfgNode:
     """The config of the experiment, with its method and its folder filled in."""
     overrides = list(args.overrides)
     if args.method is not None:
-        METHODS.get(args.method)
         overrides = ["METHOD", args.method, *overrides]
     path = Path(args.config_file or toy_config(args.method))
-    cfg = load_experiment("segmentation", defaults(), path, overrides)
+    imports = args.imports
+    if not imports and (args.resume or args.eval_only):
+        # Its method may be one of them, so they come before the config.
+        pairs = dict(zip(overrides[::2], overrides[1::2], strict=False))
+        unchecked = read_experiment(path) | pairs
+        imports = settings_of(_folder(args, path, unchecked)).get(extensions.KEY, [])
+    cfg = load(path, overrides, imports)
     METHODS.get(cfg.METHOD)
+    return with_folder(cfg, _folder(args, path, cfg))
+
+
+def with_folder(cfg: CfgNode, folder: Path) -> CfgNode:
+    cfg = cfg.clone()
     cfg.defrost()
-    default = Path("runs") / path.stem / cfg.METHOD
-    cfg.OUTPUT_DIR = str(args.output or cfg.OUTPUT_DIR or default)
+    cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
     return cfg
+
+
+def _folder(args: argparse.Namespace, path: Path, settings: Mapping[str, object]) -> Path:
+    """The run's folder, from an experiment's top-level keys."""
+    default = Path("runs") / path.stem / settings.get("METHOD", BASELINE_METHOD)
+    return Path(args.output or settings.get("OUTPUT_DIR") or default)
 
 
 def toy_config(method: str | None) -> Path:

@@ -68,6 +68,11 @@ def load_config(
     return cfg
 
 
+def read_experiment(name_or_path: str | Path) -> dict[str, object]:
+    """Every `KEY.WITH.DOTS` of an experiment file and its bases, unchecked; see `load_config`."""
+    return _read_with_base(find_config(name_or_path))
+
+
 def flatten(cfg: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """`{"SOLVER.MODEL.LR": 2.5e-4, …}`, in declaration order."""
     flat: dict[str, object] = {}

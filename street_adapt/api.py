@@ -56,14 +56,13 @@ class Adaptation:
         config: str | Path | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
-        from seg_adapt.config import check, defaults
+        from seg_adapt.config import check, load
         from seg_adapt.engine.build import build_method, device_of
         from seg_adapt.engine.trainer import Trainer
         from seg_adapt.models.weights import load_pretrained
-        from shared.config import load_config
 
         length = [] if config else ["SOLVER.MAX_ITER", "100000", "SOLVER.SCHEDULE", "constant"]
-        cfg = load_config(defaults(), config, [*length, "METHOD", method, *overrides])
+        cfg = load(config, [*length, "METHOD", method, *overrides])
         check(cfg)
         self.cfg = cfg
         self.device = device_of(cfg)

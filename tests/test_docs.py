@@ -21,7 +21,8 @@ from seg_adapt.engine.build import (
 )
 from seg_adapt.engine.stages import plan_stages
 from seg_adapt.evaluation.inference import Windows
-from seg_adapt.options import LayerRates
+from seg_adapt.models.build import build_segmentor
+from seg_adapt.options import LayerRates, ModelOptions
 from shared.config import load_config
 from shared.data.catalog import SEGMENTATION
 from shared.data.label_maps import label_space
@@ -86,6 +87,14 @@ def test_named_keys_exist(page):
     for code in re.findall(r"`([^`]+)`", text):
         for key in re.findall(r"(?<![\w/])(?:[A-Z][A-Z_]*\.)+[A-Z][A-Z_]*(?![\w/])", code):
             assert any(has_key(tree, key) for tree in (defaults(), detection_defaults())), key
+
+
+def test_the_network_of_the_contributing_page_is_built():
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    exec(compile(example, "CONTRIBUTING.md", "exec"), {})
+    segmentor = build_segmentor(ModelOptions(architecture="my_network"), 7)
+    assert segmentor(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape == (1, 7, 8, 12)
 
 
 def test_renamed_keys_are_gone():

@@ -25,8 +25,11 @@ class Reader:
         space: LabelSpace | None,
         resized: ResizedFiles | None = None,
     ) -> None:
-        self.encoding = dataset.encoding
-        self.table = None if space is None else lookup_table(dataset.id_table, space)
+        self.encodings = {part: f.encoding for part, f in dataset.formats.items()}
+        self.tables = None
+        if space is not None:
+            formats = dataset.formats.items()
+            self.tables = {part: lookup_table(f.id_table, space) for part, f in formats}
         self.resized = resized
 
     def __call__(self, record: SegmentationRecord) -> tuple[Tensor, Tensor | None]:
@@ -36,7 +39,7 @@ class Reader:
             UserError: they differ in size, or a file is damaged.
         """
         image = (read_image if self.resized is None else self.resized.image)(record.image)
-        if self.table is None:
+        if self.tables is None:
             return image, None
         labels = self.labels(record)
         if self.resized is None:
@@ -48,7 +51,7 @@ class Reader:
     def labels(self, record: SegmentationRecord) -> Tensor:
         """Train ids (H, W) uint8 alone."""
         read = read_labels if self.resized is None else self.resized.labels
-        return remap(read(record.label, self.encoding), self.table)
+        return remap(read(record.label, self.encodings[record.part]), self.tables[record.part])
 
     def original_size(self, record: SegmentationRecord) -> tuple[int, int] | None:
         """(height, width) of the file where that is not the size it is read at."""

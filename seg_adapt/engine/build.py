@@ -16,7 +16,7 @@ from seg_adapt.options import ModelOptions
 from shared import distributed
 from shared.data.folders import data_root
 from shared.data.label_maps import LabelSpace
-from shared.data.own import resolve_segmentation
+from shared.data.own import resolve_segmentation, split_names
 from shared.data.records import SegmentationDataset
 from shared.domain_losses import Domain
 from shared.errors import UserError
@@ -33,7 +33,8 @@ def device_of(cfg: CfgNode) -> torch.device:
 
 def ensure_toys(cfg: CfgNode, root: Path) -> None:
     """Makes the toy data sets that the config names and that are not there."""
-    names = [cfg.DATASETS[key] for key in ("TRAIN", "TARGET", "TEST")]
+    keys = ("TRAIN", "TARGET", "TEST")
+    names = [name for key in keys for name in split_names(cfg.DATASETS[key])]
     ensure(names, root, count=cfg.DATASETS.TOY_COUNT, val_count=cfg.DATASETS.TOY_VAL_COUNT)
 
 

@@ -1,5 +1,6 @@
 """A run's checkpoint: everything that training continues from and that prediction needs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from seg_adapt.engine.build import build_method
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods.base import Method
 from seg_adapt.models.weights import conventions
-from shared import checkpoint
+from shared import checkpoint, extensions
 from shared.config import flatten
 from shared.data.label_maps import LABEL_SPACES, LabelSpace, label_space
 from shared.data.own import resolve_label_space
@@ -42,18 +43,31 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
     checkpoint.save(state, path, keep_previous=True)
 
 
-def resume_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
+def resume_run(
+    path: Path,
+    trainer: Trainer,
+    cfg: CfgNode,
+    space: LabelSpace | None = None,
+    *,
+    to_score: bool = False,
+) -> None:
     """Continues `trainer` from a run's checkpoint.
 
     Args:
         space: what `cfg.DATASETS.LABEL_SPACE` stands for, where that was looked up already.
+        to_score: nothing is trained; the test data may be others.
 
     Raises:
         UserError: the run was made with other settings or classes, which change what is learned.
     """
     state = checkpoint.load_run(path, FORMAT, SCRIPT)
+    then = flatten(_config(state, cfg.IMPORTS))
     check_same_run(
-        path, flatten(_config(state)), flatten(cfg), extendable=_why_not_longer(cfg, trainer)
+        path,
+        then,
+        flatten(cfg),
+        extendable=_why_not_longer(cfg, trainer),
+        free=["DATASETS.TEST"] if to_score else (),
     )
     stored = state.get("label_space")
     space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
@@ -75,11 +89,14 @@ def _why_not_longer(cfg: CfgNode, trainer: Trainer) -> str | None:
     return None
 
 
-def load_method(path: str | Path, device: torch.device) -> tuple[Method, LabelSpace, CfgNode]:
+def load_method(
+    path: str | Path, device: torch.device, imports: Sequence[str] = ()
+) -> tuple[Method, LabelSpace, CfgNode]:
     """The trained method of a run, in evaluation mode, ready to predict.
 
     Args:
         path: a run's folder, or a checkpoint in it.
+        imports: modules in place of those that the run recorded (`IMPORTS`).
 
     Example:
         >>> method, space, cfg = load_method("runs/toy/road", torch.device("cpu"))
@@ -87,7 +104,7 @@ def load_method(path: str | Path, device: torch.device) -> tuple[Method, LabelSp
         torch.Size([1, 19])
     """
     state = checkpoint.load_run(checkpoint_at(Path(path)), FORMAT, SCRIPT)
-    cfg = _config(state)
+    cfg = _config(state, imports)
     space = _stored_space(state, cfg)
     method = build_method(cfg, space.num_classes)
     name = checkpoint.not_finite(state["method"])
@@ -112,10 +129,12 @@ def _stored_space(state: dict, cfg: CfgNode) -> LabelSpace:
     return LabelSpace(own["name"], tuple(own["classes"]), colors, None, {})
 
 
-def _config(state: dict) -> CfgNode:
+def _config(state: dict, imports: Sequence[str] = ()) -> CfgNode:
+    stored = CfgNode(yaml.safe_load(state["config"]))
+    extensions.import_extensions(imports or stored.get(extensions.KEY, []))
     cfg = defaults()
     try:
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(state["config"])))
+        cfg.merge_from_other_cfg(stored)
     except (KeyError, ValueError) as error:
         raise UserError(
             f"the checkpoint is of another version, revision {state.get('revision')}: {error}; "

@@ -120,15 +120,19 @@ class Run(run.Run):
         by_script = f", official script {official['miou']:.2f}" if official else ""
         return f"mIoU {scores['miou']:.2f}{by_script}"
 
-    def resume(self, *, required: bool = False) -> None:
+    def resume(self, to_score: Path | None = None) -> None:
         """Continues from the folder's last checkpoint; from the start where there is none.
 
         Args:
-            required: a missing checkpoint is a MissingFileError.
+            to_score: the run's folder whose model is to be scored, on whatever test data; without
+                a checkpoint a MissingFileError.
         """
-        if required or self.checkpoint.is_file():
-            resume_run(self.checkpoint, self.trainer, self.cfg, self.space)
-            logger.info("%s: at iteration %d", self.checkpoint, self.trainer.iteration)
+        checkpoint = self.checkpoint if to_score is None else last_checkpoint(to_score)
+        if to_score or checkpoint.is_file():
+            resume_run(
+                checkpoint, self.trainer, self.cfg, self.space, to_score=to_score is not None
+            )
+            logger.info("%s: at iteration %d", checkpoint, self.trainer.iteration)
 
     def check(self) -> None:
         """Reads the sizes of all labeled pairs and one batch of each domain; trains nothing."""

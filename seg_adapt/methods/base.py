@@ -9,7 +9,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from seg_adapt.losses.lovasz import lovasz_softmax
-from seg_adapt.models.segmentor import Outputs, Segmentor
+from seg_adapt.models.parts import Outputs
+from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.options import LayerRates, LossOptions
 from seg_adapt.structures import Losses, Phase, SourceBatch, TargetBatch
 from shared.data.label_maps import IGNORE

@@ -3,6 +3,7 @@ Discriminator Attention and Self-Training", AAAI 2021. The paper numbers no equa
 by their symbols. This is its adaptation stage; its self-training is the engine's
 (`SELF_TRAINING`)."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from shared.discriminators import ConvDiscriminator
 from shared.domain_losses import Domain, domain_accuracy, domain_least_squares
 from shared.options import NonNegativeFloat, Options, PositiveInts
 from shared.pictures import heat_map
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Dast(Method):
 
     def build(self, segmentor: Segmentor) -> None:
         self.cut = attention_cut(segmentor)
+        logger.info("DAST: attention after '%s'", self.cut)
         self.discoverer = ConvDiscriminator(
             segmentor.channels_at(self.cut),
             self.options.d_channels,
@@ -60,12 +64,12 @@ class Dast(Method):
         source_output = self.output_map(outputs.logits.detach(), source)
         del outputs
 
-        features = self.segmentor.run(target.images, until=self.cut)
+        features, predict = self.segmentor.split(target.images, self.cut)
         discovered = self.discoverer(features)
         attended, attention = discriminator_attention(features, discovered)
         if not self.options.attention:
             attended = features
-        target_logits = self.segmentor.run(attended, after=self.cut)
+        target_logits = predict(attended)
         target_output = self.output_map(target_logits, target)
         corrected = self.corrector(target_output)
         weights = attention.detach() if self.options.reweight_corrector else None
@@ -78,7 +82,7 @@ class Dast(Method):
         yield Phase("model", losses, target_logits, records)
         target_features, target_output = features.detach(), target_output.detach()
         del features, discovered, attended, attention, target_logits, corrected, fool_discoverer
-        del losses
+        del losses, predict
 
         losses, records = {}, {}
         # The discriminators' side of L_adv^D and L_adv^C; not halved, as in the released code.
@@ -96,10 +100,10 @@ class Dast(Method):
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits with the attention, which the label predictor was trained with on the target."""
-        features = self.segmentor.run(images, until=self.cut)
+        features, predict = self.segmentor.split(images, self.cut)
         if self.options.attention:
             features, _ = discriminator_attention(features, self.discoverer(features))
-        return self.segmentor.run(features, after=self.cut)
+        return predict(features)
 
     def columns(self, images: Tensor) -> dict[str, list[np.ndarray]]:
         """Fig. 3 (b): the attention α.
@@ -115,8 +119,8 @@ class Dast(Method):
 
 
 def attention_cut(segmentor: Segmentor) -> str:
-    """Where E ends: before the deepest pre-trained stage's last residual block (ResNet), or after
-    that stage where it has no blocks (VGG-16: conv5_3)."""
+    """Where E ends: before the deepest pre-trained stage's last block (ResNet), or after that stage
+    where it has no blocks (VGG-16: conv5_3)."""
     stage = segmentor.feature_stage
     blocks = [name for name in segmentor.cuts if name.startswith(f"{stage}.")]
     return blocks[-2] if len(blocks) > 1 else stage

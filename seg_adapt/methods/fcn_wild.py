@@ -27,7 +27,7 @@ CONSTRAINED = "constrained"
 
 @dataclass(frozen=True)
 class FCNWildOptions(Options, node="FCN_WILD"):
-    feature_stage: str = ""  # what is aligned; empty: the last stage before the head
+    feature_stage: str = ""  # what is aligned; empty: that of the last stage but one
     hidden: PositiveInts = (1024, 1024)  # channels of the domain classifier's hidden layers
     adversarial_weight: NonNegativeFloat = 1.0  # of Eq. 7
     gate: Share = 0.0  # align only after steps in which D was right this often; 0: always
@@ -54,8 +54,7 @@ class FCNWild(Method):
     options_type = FCNWildOptions
 
     def build(self, segmentor: Segmentor) -> None:
-        chain = list(segmentor.stages)
-        self.feature_stage = self.options.feature_stage or chain[chain.index("head") - 1]
+        self.feature_stage = self.options.feature_stage or segmentor.before_last
         channels = segmentor.channels_at(self.feature_stage)
         self.discriminator = unit_discriminator(channels, self.options.hidden)
         self.constrained = False
@@ -95,16 +94,16 @@ class FCNWild(Method):
         source_features = outputs.features.detach()
         del outputs, losses
 
-        features = self.segmentor.run(target.images, until=self.feature_stage)
+        features, predict = self.segmentor.split(target.images, self.feature_stage)
         losses = {"confusion_target": weight * confusion(self.discriminator(features))}
         logits, records = None, {}
         if self.constrained or target.pseudo_labels is not None:
-            logits = self.segmentor.run(features, after=self.feature_stage)
+            logits = predict(features)
         if self.constrained:
             losses["constrained"], records = self.constrained_loss(logits)
         yield Phase("model", losses, logits, records)
         target_features = features.detach()
-        del features, logits, losses
+        del features, logits, losses, predict
 
         source_logits = self.discriminator(source_features)
         target_logits = self.discriminator(target_features)

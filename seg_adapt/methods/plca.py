@@ -3,6 +3,7 @@ Segmentation", NeurIPS 2020. Equation and section numbers are the paper's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from seg_adapt.losses.association import (
 )
 from seg_adapt.losses.pairwise_softmax import aggregate_features, aggregate_probabilities
 from seg_adapt.methods.base import METHODS, Method, labels_at
-from seg_adapt.models.segmentor import Outputs
+from seg_adapt.models.parts import Outputs
 from seg_adapt.pictures import draw_cycles
 from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
 from shared.options import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Rule
@@ -131,11 +132,10 @@ class Plca(Method):
         logits where that is off."""
         if not self.options.aggregation_at_test:
             return self.segmentor(images)
-        stage = self.segmentor.feature_stage
-        features = self.segmentor.run(images, until=stage)
+        features, predict = self.segmentor.split(images, self.segmentor.feature_stage)
         with torch.autocast(images.device.type, enabled=False):
             aggregated = _per_image(self._aggregate_features, features.float())
-        logits = self.segmentor.run(aggregated.to(features.dtype), after=stage)
+        logits = predict(aggregated.to(features.dtype))
         with torch.autocast(images.device.type, enabled=False):
             probabilities = logits.float().softmax(dim=1)
             probabilities = _per_image(self._aggregate_probabilities, probabilities)
@@ -158,7 +158,8 @@ class Plca(Method):
     def _grid(self, level: str, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
         """Image rows and columns of a level's cells."""
         rows, columns = _map_of(level, outputs).shape[-2:]
-        positions = self.segmentor.input_positions
+        cut = self.segmentor.feature_stage if level == "features" else None
+        positions = partial(self.segmentor.input_positions, cut=cut)
         return positions(rows).numpy(), positions(columns).numpy()
 
 

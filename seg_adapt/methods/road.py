@@ -90,13 +90,13 @@ class Road(Method):
 
     def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
-        target_features = None
+        target_features, predict = None, None
         # Otherwise unused, and BatchNorm in training mode would adapt to the target all the same.
         if self.options.spatial or self.options.distillation == "target":
-            target_features = self.segmentor.run(target.images, until=self.feature_stage)
+            target_features, predict = self.segmentor.split(target.images, self.feature_stage)
         losses, target_logits, records = self.supervised(outputs, source.labels), None, {}
         if target_features is not None and target.pseudo_labels is not None:
-            target_logits = self.segmentor.run(target_features, after=self.feature_stage)
+            target_logits = predict(target_features)
         if self.options.distillation != "none":
             imitate = {
                 "target": (target_features, target.images),
@@ -156,12 +156,15 @@ class Road(Method):
         height, width = features.shape[-2:]
         device = features.device
         return region_index(
-            geometry.rows(self.segmentor.input_positions(height).to(device)),
-            geometry.columns(self.segmentor.input_positions(width).to(device)),
+            geometry.rows(self._positions(height).to(device)),
+            geometry.columns(self._positions(width).to(device)),
             geometry.height,
             geometry.width,
             self.options.regions,
         )
+
+    def _positions(self, count: int) -> Tensor:
+        return self.segmentor.input_positions(count, self.feature_stage)
 
 
 def distillation_loss(features: Tensor, taught: Tensor) -> Tensor:

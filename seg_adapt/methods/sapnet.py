@@ -36,8 +36,8 @@ class SapNet(Method):
 
     def phase(self, source: SourceBatch, target: TargetBatch) -> Phase:
         outputs = self.segmentor.outputs(source.images, self.feature_stage)
-        target_features = self.segmentor.run(target.images, until=self.feature_stage)
-        target_logits = self.segmentor.run(target_features, after=self.feature_stage)
+        target_features, predict = self.segmentor.split(target.images, self.feature_stage)
+        target_logits = predict(target_features)
         losses, accuracy = sap_losses(
             self.discriminator,
             (outputs.features, outputs.logits),
@@ -53,8 +53,8 @@ class SapNet(Method):
         """Fig. 2: target images, the mask of every level and its mean weight."""
         if not self.options.pyramid:
             return {}
-        features = self.segmentor.run(target.images, until=self.feature_stage)
-        guide = self.segmentor.run(features, after=self.feature_stage)
+        features, predict = self.segmentor.split(target.images, self.feature_stage)
+        guide = predict(features)
         images = list(target.images.permute(0, 2, 3, 1).cpu().numpy())
         outputs = self.discriminator(features, guide)
         return {"attention_pyramid": draw_pyramid(images, outputs, self.options.levels)}

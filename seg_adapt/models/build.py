@@ -1,17 +1,22 @@
 """Architectures by name, from the options of the node `MODEL`."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from seg_adapt.models.aspp import ASPP, ASPPL
 from seg_adapt.models.dilated_frontend import frontend_stages
+from seg_adapt.models.parts import AUXILIARY, Parts
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.psp import PyramidPooling, psp_classifier
-from seg_adapt.models.resnet import resnet_stages
-from seg_adapt.models.segmentor import AUXILIARY, Parts, Segmentor
+from seg_adapt.models.resnet import resnet_blocks, resnet_stages, resnet_strides
+from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.models.timm_backbone import timm_parts
+from seg_adapt.models.timm_networks import PREFIX
 from seg_adapt.models.vgg16 import fc6_fc7_dilated, pool5, vgg16_stages
 from seg_adapt.options import ModelOptions
 from shared.errors import UserError
@@ -22,25 +27,37 @@ ARCHITECTURES: Registry[Callable[[ModelOptions, int], Parts]] = Registry("archit
 
 
 def _resnet(depth: int, options: ModelOptions, num_classes: int) -> Parts:
-    stages, channels = _resnet_stages(depth, options)
+    stages, channels, trunk = _resnet_trunk(depth, options)
     stages["head"] = ASPP(channels["layer4"], num_classes, options.aspp.rates, options.aspp.bias)
-    return Parts(stages, channels | {"head": num_classes}, feature_stage="layer4")
+    return Parts(stages, channels | {"head": num_classes}, **trunk)
 
 
-def _resnet_stages(
+def _resnet_trunk(
     depth: int, options: ModelOptions
-) -> tuple[dict[str, nn.Module], dict[str, int]]:
-    return resnet_stages(
+) -> tuple[dict[str, nn.Module], dict[str, int], dict[str, Any]]:
+    """Stages, their channels, and what `Parts` says of them."""
+    output_stride = options.output_stride or 8
+    if output_stride not in (8, 16, 32):
+        raise UserError(f"MODEL.OUTPUT_STRIDE is {output_stride}, a ResNet can have 8, 16 or 32")
+    stages, channels = resnet_stages(
         depth,
         width=options.width,
         layout=options.layout,
+        output_stride=output_stride,
         last_shortcut=options.last_shortcut,
     )
+    trunk = {
+        "feature_stage": "layer4",
+        "blocks": resnet_blocks(stages),
+        "output_stride": output_stride,
+        "strides": resnet_strides(output_stride),
+    }
+    return stages, channels, trunk
 
 
 def _pspnet(depth: int, options: ModelOptions, num_classes: int) -> Parts:
     """PSPNet (Zhao et al., 2017), which ROAD uses, on torchvision's stem of one 7×7."""
-    stages, channels = _resnet_stages(depth, options)
+    stages, channels, trunk = _resnet_trunk(depth, options)
     hidden, hidden_auxiliary = (max(1, round(c * options.width)) for c in (512, 256))
     stages["ppm"] = PyramidPooling(channels["layer4"])
     channels["ppm"] = stages["ppm"].out_channels
@@ -49,10 +66,10 @@ def _pspnet(depth: int, options: ModelOptions, num_classes: int) -> Parts:
     return Parts(
         stages,
         channels | {"head": num_classes},
-        feature_stage="layer4",
         head_stages=("ppm", "head", AUXILIARY),
         auxiliary_from="layer3",
         auxiliary_weight=0.4,
+        **trunk,
     )
 
 
@@ -112,40 +129,52 @@ def _vgg16_frontend(options: ModelOptions, num_classes: int) -> Parts:
 
 
 def build_segmentor(options: ModelOptions, num_classes: int) -> Segmentor:
-    """A segmentor at output stride 8, from scratch: `options.weights` is not read."""
+    """A segmentor from scratch: `options.weights` is not read."""
     if num_classes < 1:
         raise UserError(f"num_classes must be at least 1, got {num_classes}")
-    parts = ARCHITECTURES.get(options.architecture)(options, num_classes)
+    name = options.architecture
+    build = timm_parts if name.startswith(PREFIX) else ARCHITECTURES.get(name)
+    parts = build(options, num_classes)
     segmentor = Segmentor(
         parts,
         num_classes,
-        Preprocessing(options.preprocessing),
-        architecture=options.architecture,
+        Preprocessing(parts.preprocessing or options.preprocessing),
+        architecture=name,
         align_corners=options.align_corners,
         bn=options.bn,
     )
+    stride = segmentor.stride_at(segmentor.feature_stage)
+    if options.output_stride not in (0, stride):
+        raise UserError(
+            f"MODEL.OUTPUT_STRIDE is {options.output_stride}, but that of {name} is {stride} and "
+            "cannot be changed so: leave it at 0"
+        )
     segmentor.freeze(options.freeze_stages, bn_affine=options.bn_affine)
     return segmentor
 
 
 def build_classifier(options: ModelOptions, num_classes: int) -> Segmentor:
-    """The undilated backbone under global pooling: logits (N, K, 1, 1).
+    """The undilated backbone of a ResNet or VGG-16 under global pooling: logits (N, K, 1, 1).
 
     For pre-training: its backbone has the segmentor's state-dict keys, so `load_weights` reads it.
     All of it is trained, BatchNorm with the statistics of the batch.
     """
     architecture = options.architecture
-    ARCHITECTURES.get(architecture)
-    if "resnet" in architecture:
-        depth = int(architecture.rpartition("resnet")[2])
+    aligned = True
+    if depth := re.fullmatch(r"(?:pspnet_)?resnet(18|50|101)", architecture):
         stages, channels = resnet_stages(
-            depth, width=options.width, layout=options.layout, dilated=False
+            int(depth[1]), width=options.width, layout=options.layout, output_stride=32
         )
-        feature_stage, stride, aligned = "layer4", 32, True
-    else:
+        feature_stage, stride = "layer4", 32
+    elif architecture in ("vgg16", "vgg16_largefov", "vgg16_fc7_d4", "vgg16_frontend"):
         aligned = architecture in ("vgg16", "vgg16_largefov")
         stages, channels = vgg16_stages(aligned=aligned, width=options.width, dilated=False)
         feature_stage, stride = "conv5", 16
+    else:
+        raise UserError(
+            f"MODEL.WEIGHTS toy is for the ResNets and VGG-16s, not for '{architecture}': name its "
+            "weights, or '' to train from scratch"
+        )
     stages["head"] = nn.Sequential(
         OrderedDict(
             pool=nn.AdaptiveAvgPool2d(1), fc=nn.Conv2d(channels[feature_stage], num_classes, 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from shared.errors import UserError
 
 CLASSIFIER = "ImageNet classifier"
+BEYOND = "behind the last level in use"
 UNTRAINED = "never trained: the released code sums the first two branches only"
 # Behind torchvision's VGG-16 features; only the dilated front-end has a place for them.
 FULLY_CONNECTED = re.compile(r"stages\.fc[67]\.fc[67]\.")

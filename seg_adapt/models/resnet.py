@@ -1,6 +1,7 @@
 """DeepLab-v2's ResNets as named stages: torchvision's own, patched."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -66,7 +67,7 @@ def resnet_stages(
     *,
     width: float = 1.0,
     layout: str = "torchvision",
-    dilated: bool = True,
+    output_stride: int = 8,
     last_shortcut: bool = False,
 ) -> tuple[dict[str, nn.Module], dict[str, int]]:
     """Stages stem, layer1 … layer4, and the number of channels each returns.
@@ -77,7 +78,8 @@ def resnet_stages(
         width: multiplies every channel count.
         layout: where a bottleneck's stride sits: "caffe" on the first 1×1, "torchvision" on the
             3×3. Without effect on depth 18.
-        dilated: output stride 8 with dilations 2 and 4; otherwise 32, with the same parameters.
+        output_stride: 8 with dilations 2 and 4, 16 with dilation 2 in layer4, or 32 without; the
+            parameters are the same.
         last_shortcut: give layer4's last block a projection shortcut, to read DAST's checkpoints.
     """
     net = _ScaledResNet(depth, width)
@@ -85,9 +87,10 @@ def resnet_stages(
     if layout == "caffe":
         for stage in (net.layer2, net.layer3, net.layer4):
             _stride_on_first_conv(stage)
-    if dilated:
+    if output_stride == 8:
         _dilate(net.layer3, 2)
-        _dilate(net.layer4, 4)
+    if output_stride < 32:
+        _dilate(net.layer4, 32 // output_stride)
     if last_shortcut:
         _add_shortcut(net.layer4[-1])
 
@@ -107,3 +110,14 @@ def stride_layout(stages: nn.ModuleDict) -> str | None:
     if "layer2" not in stages or not isinstance(stages["layer2"][0], Bottleneck):
         return None
     return "caffe" if stages["layer2"][0].conv1.stride == (2, 2) else "torchvision"
+
+
+def resnet_strides(output_stride: int) -> dict[str, int]:
+    """Input pixels per cell of each stage of `resnet_stages`."""
+    natural = {"stem": 4, "layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
+    return {name: min(stride, output_stride) for name, stride in natural.items()}
+
+
+def resnet_blocks(stages: Mapping[str, nn.Module]) -> dict[str, tuple[str, ...]]:
+    """The residual blocks of each stage of `resnet_stages`."""
+    return {name: tuple(n for n, _ in stages[name].named_children()) for name in _LAYERS}

@@ -1,63 +1,25 @@
 """A segmentation network as named stages that can be cut between any two of them."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from seg_adapt.models.parts import AUXILIARY, Outputs, Parts
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.options import LayerRates
 from shared.errors import UserError
-
-AUXILIARY = "auxiliary"  # the stage that is a second head, beside the chain
-
-
-class Outputs(NamedTuple):
-    """One forward pass."""
-
-    features: Tensor  # (N, C, h, w) at the cut asked for
-    logits: Tensor  # (N, K, h, w) at the output stride
-    auxiliary: Tensor | None = None  # (N, K, h, w) of the auxiliary head, in training only
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What an architecture is built of.
-
-    Args:
-        stages: name to module, in the order they run; one named `auxiliary` is not of the chain.
-        channels: output channels per stage.
-        feature_stage: the deepest stage that ImageNet weights fill.
-        head_stages: stages of new layers; the others are the backbone.
-        aligned: output cell i is centered on input pixel `output_stride * i`; otherwise on
-            `output_stride * (i + 1/2) - 1/2`.
-        output_stride: input pixels per output cell.
-        auxiliary_from: the cut whose feature the stage `auxiliary`, a second head that only
-            training uses, turns into logits; None without one.
-        auxiliary_weight: of that head's loss.
-    """
-
-    stages: Mapping[str, nn.Module]
-    channels: Mapping[str, int]
-    feature_stage: str
-    head_stages: tuple[str, ...] = ("head",)
-    aligned: bool = True
-    output_stride: int = 8
-    auxiliary_from: str | None = None
-    auxiliary_weight: float = 0.0
 
 
 class Segmentor(nn.Module):
     """Preprocessing and a chain of stages, from images to logits at the output stride.
 
-    A cut is the name of a stage ("layer4": after it) or of one of its residual blocks ("layer4.1":
-    after its second one). The parts' numbers are attributes.
+    A cut is the name of a stage ("layer4": after it) or of one of its blocks ("layer4.1": after its
+    second one). The parts' numbers are attributes.
 
     Args:
         num_classes: channels of the logits.
@@ -84,8 +46,11 @@ class Segmentor(nn.Module):
         self.channels = parts.channels
         self.feature_stage = parts.feature_stage
         self.head_stages = parts.head_stages
+        self.head_inputs = parts.head_inputs
+        self.blocks = parts.blocks
         self.aligned = parts.aligned
         self.output_stride = parts.output_stride
+        self.strides = parts.strides
         self.auxiliary_from = parts.auxiliary_from
         self.auxiliary_weight = parts.auxiliary_weight
         self.architecture = architecture
@@ -127,17 +92,29 @@ class Segmentor(nn.Module):
                 norm.eval()
         return self
 
-    def _chain(self) -> list[str]:
+    @property
+    def chain(self) -> list[str]:
+        """The stages from images to logits, in the order they run."""
         return [name for name in self.stages if name != AUXILIARY]
+
+    @property
+    def before_last(self) -> str:
+        """The stage whose map the last one, the classifier, turns into logits."""
+        return self.chain[-2]
 
     def _units(self) -> list[tuple[str, nn.Module]]:
         units = []
-        for name in self._chain():
-            stage = self.stages[name]
-            if isinstance(stage, nn.Sequential) and isinstance(stage[0], BasicBlock | Bottleneck):
-                units += [(f"{name}.{child}", block) for child, block in stage.named_children()]
-            else:
-                units.append((name, stage))
+        for name in self.chain:
+            if name not in self.blocks:
+                units.append((name, self.stages[name]))
+                continue
+            group = []
+            for child, block in self.stages[name].named_children():
+                group.append(block)
+                if child in self.blocks[name]:
+                    module = block if len(group) == 1 else nn.Sequential(*group)
+                    units.append((f"{name}.{child}", module))
+                    group = []
         return units
 
     @property
@@ -153,15 +130,13 @@ class Segmentor(nn.Module):
         if cut not in cuts:
             stage = cut.partition(".")[0]
             inside = [name for name in cuts if name.startswith(stage + ".")]
-            raise UserError(
-                f"unknown stage '{cut}': available: {', '.join(inside or self._chain())}"
-            )
+            raise UserError(f"unknown stage '{cut}': available: {', '.join(inside or self.chain)}")
         return cuts[cut]
 
     def channels_at(self, cut: str) -> int:
         """Channels of the feature at `cut`."""
         self._position(cut)
-        return self.channels[cut.partition(".")[0]]
+        return self.channels.get(cut) or self.channels[cut.partition(".")[0]]
 
     def run(self, x: Tensor, *, after: str | None = None, until: str | None = None) -> Tensor:
         """Applies what comes after the cut `after`, up to and including `until`.
@@ -169,16 +144,46 @@ class Segmentor(nn.Module):
         Args:
             x: the feature at `after`; images (N, 3, H, W), RGB in 0..255, where that is None.
         """
+        return self._run(x, after, until, {})
+
+    def _run(
+        self, x: Tensor, after: str | None, until: str | None, inputs: dict[str, Tensor]
+    ) -> Tensor:
+        """`run`; the maps that the head takes beside the last one are put into `inputs`."""
         start = 0 if after is None else self._position(after)
         units = self._units()
         stop = len(units) if until is None else self._position(until)
         if stop < start:
             raise UserError(f"stage '{until}' comes before '{after}': swap `after` and `until`")
+        positions = {self._position(cut): cut for cut in self.head_inputs}
         if after is None:
             x = self.preprocessing(x)
-        for _, module in units[start:stop]:
-            x = module(x)
+        elif start in positions:
+            inputs[positions[start]] = x
+        for position, (name, module) in enumerate(units[start:stop], start=start + 1):
+            if self.head_inputs and name == self.head_stages[0]:
+                missing = [cut for cut in self.head_inputs if cut not in inputs]
+                if missing:
+                    raise ValueError(
+                        f"the head also takes the map at {', '.join(missing)}, which comes before "
+                        f"'{after}': use `split`"
+                    )
+                x = module([inputs[cut] for cut in self.head_inputs])
+            else:
+                x = module(x)
+            if position in positions:
+                inputs[positions[position]] = x
         return x
+
+    def split(self, images: Tensor, cut: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The features of images (N, 3, H, W) at `cut`, and what makes logits of such features.
+
+        The latter keeps what a head on several levels takes from before the cut, graph included.
+        """
+        inputs: dict[str, Tensor] = {}
+        features = self._run(images, None, cut, inputs)
+        kept = {name: x for name, x in inputs.items() if x is not features}
+        return features, lambda features: self._run(features, cut, None, dict(kept))
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W), RGB in 0..255; returns logits (N, K, h, w) at output stride."""
@@ -193,11 +198,12 @@ class Segmentor(nn.Module):
         cut = cut or self.feature_stage
         branch = self.auxiliary_from if self.training else None
         at: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
         x, after = images, None
         for name in sorted({cut, branch} - {None}, key=self._position):
-            x = at[name] = self.run(x, after=after, until=name)
+            x = at[name] = self._run(x, after, name, inputs)
             after = name
-        logits = self.run(x, after=after)
+        logits = self._run(x, after, None, inputs)
         auxiliary = self.stages[AUXILIARY](at[branch]) if branch else None
         return Outputs(at[cut], logits, auxiliary)
 
@@ -207,12 +213,21 @@ class Segmentor(nn.Module):
             logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners
         )
 
-    def input_positions(self, count: int) -> Tensor:
-        """The input pixel on which each of `count` output cells along an axis is centered."""
+    def stride_at(self, cut: str) -> int:
+        """Input pixels per cell of the feature at `cut`."""
+        return self.strides.get(cut.partition(".")[0], self.output_stride)
+
+    def input_positions(self, count: int, cut: str | None = None) -> Tensor:
+        """The input pixel on which each of `count` cells along an axis is centered.
+
+        Args:
+            cut: whose cells; None: those of the logits.
+        """
+        stride = self.output_stride if cut is None else self.stride_at(cut)
         index = torch.arange(count, dtype=torch.float32)
         if self.aligned:
-            return self.output_stride * index
-        return self.output_stride * (index + 0.5) - 0.5
+            return stride * index
+        return stride * (index + 0.5) - 0.5
 
     def parameter_groups(self, rates: LayerRates) -> list[dict[str, Any]]:
         """Every trainable parameter once: {"params", "lr_mult", "weight_decay_mult"} per group."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from seg_adapt.models.layouts import (
+    BEYOND,
     CLASSIFIER,
     FULLY_CONNECTED,
     HEAD_BRANCH,
@@ -15,11 +16,14 @@ from seg_adapt.models.layouts import (
     Published,
     translate,
 )
+from seg_adapt.models.preprocessing import CUSTOM
 from seg_adapt.models.resnet import stride_layout
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.models.timm_networks import PREFIX, packaged_weights, timm_name, timm_weights
 from shared.errors import UserError
-from shared.weights import LoadReport, download, fill, read_state_dict
+from shared.weights import COUNTER, LoadReport, download, fill, read_state_dict
 
+_PACKAGE = "pip:"
 _CLASSIFIERS = ("resnet18", "resnet50", "resnet101", "vgg16")
 _MADE_FOR_TORCHVISION = {"preprocessing": "torchvision", "layout": "torchvision"}
 # Files whose names alone tell conventions that their keys do not.
@@ -32,9 +36,16 @@ _SHORTCUT = re.compile(r"stages\.layer4\.[12]\.downsample\.")
 
 
 def load_pretrained(segmentor: Segmentor, weights: str) -> LoadReport | None:
-    """`MODEL.WEIGHTS`: '' trains from scratch, 'torchvision' downloads, all else is a file."""
+    """`MODEL.WEIGHTS`, as `shared.weights` lists it; '' trains from scratch and has no report."""
     if not weights:
         return None
+    if weights == "timm":
+        _check_timm(segmentor, weights)
+        return _fill_from_timm(segmentor, timm_weights(segmentor.architecture), weights)
+    if weights.startswith(_PACKAGE):
+        _check_timm(segmentor, weights)
+        state = packaged_weights(weights.removeprefix(_PACKAGE))
+        return _fill_from_timm(segmentor, state, weights)
     if weights == "torchvision":
         published = translate(torchvision_weights(segmentor.architecture))
         published.made_for = _MADE_FOR_TORCHVISION
@@ -52,8 +63,45 @@ def load_weights(
     Args:
         require_backbone: raise UserError unless the file fills the whole backbone.
     """
+    if _is_timm(segmentor) and not _is_ours(path):
+        state = timm_weights(segmentor.architecture, Path(path))
+        return _fill_from_timm(segmentor, state, str(path), require_backbone=require_backbone)
     published = read_published(path)
     return fill_segmentor(segmentor, published, str(path), require_backbone=require_backbone)
+
+
+def _is_timm(segmentor: Segmentor) -> bool:
+    return segmentor.architecture.startswith(PREFIX)
+
+
+def _check_timm(segmentor: Segmentor, weights: str) -> None:
+    if not _is_timm(segmentor):
+        raise UserError(
+            f"MODEL.WEIGHTS {weights} is for a network of timm, and MODEL.ARCHITECTURE is "
+            f"{segmentor.architecture}: choose one that begins with '{PREFIX}'"
+        )
+
+
+def _is_ours(path: str | Path) -> bool:
+    """Whether this toolbox wrote the file."""
+    if Path(path).suffix == ".safetensors":
+        return False
+    names, _ = read_state_dict(path)
+    return any(name.removeprefix("segmentor.").startswith("stages.") for name in names)
+
+
+def _fill_from_timm(
+    segmentor: Segmentor, state: dict[str, Tensor], origin: str, **options: bool
+) -> LoadReport:
+    """`fill_segmentor` with tensors that have timm's names."""
+    own = {
+        timm_name(name): name
+        for name in segmentor.state_dict()
+        if name.startswith("stages.") and name.split(".")[1] not in segmentor.head_stages
+    }
+    tensors = {own[name]: tensor for name, tensor in state.items() if name in own}
+    ignored = {name: BEYOND for name in state if name not in own and not name.endswith(COUNTER)}
+    return fill_segmentor(segmentor, Published("timm", tensors, ignored), origin, **options)
 
 
 def read_published(path: str | Path) -> Published:
@@ -73,9 +121,10 @@ def torchvision_weights(architecture: str) -> dict[str, Tensor]:
     for part in architecture.split("_"):
         if part in _CLASSIFIERS:
             return download(part)
+    other = "'timm', pip:… or a file" if architecture.startswith(PREFIX) else "a file"
     raise UserError(
         f"torchvision has no weights for '{architecture}': available for "
-        f"{', '.join(_CLASSIFIERS)}; or set MODEL.WEIGHTS to a file"
+        f"{', '.join(_CLASSIFIERS)}; or set MODEL.WEIGHTS to {other}"
     )
 
 
@@ -91,6 +140,8 @@ def fill_segmentor(
     """`load_weights` of what was read before; `origin` is its name in messages."""
     built = conventions(segmentor)
     for key, expected in published.made_for.items():
+        if key == "preprocessing" and CUSTOM in (expected, built[key]):
+            continue  # no key of ours: it came with the architecture, and stands in the file
         if built.get(key, expected) != expected:
             raise UserError(
                 f"the weights of '{origin}' were made for {key} '{expected}' and the model is "

@@ -25,6 +25,7 @@ from shared.data.folders import data_root
 from shared.data.images import read_labels, write_png
 from shared.data.records import Fault, SegmentationDataset, Severity
 from shared.errors import MissingFileError, UserError
+from shared.extensions import add_import_option, import_extensions
 from shared.processes import in_processes
 from shared.registry import nearest
 
@@ -174,7 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--sheet", type=Path, metavar="FILE.png", help="draw labels and boxes over some frames"
     )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: automatic)")
+    add_import_option(parser, "none")
     arguments = parser.parse(argv)
+    import_extensions(arguments.imports)
     options, sheet = Options(arguments.sample, arguments.workers), arguments.sheet
     root = data_root() if arguments.root is None else arguments.root
     if sheet is not None and sheet.suffix.lower() != ".png":

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from shared.data.catalog import (
@@ -33,6 +34,7 @@ from shared.data.records import (
     DetectionRecord,
     SegmentationDataset,
     SegmentationRecord,
+    joined,
 )
 from shared.errors import MissingFileError, UserError
 
@@ -53,11 +55,15 @@ def resolve_segmentation(
 
     Args:
         name: a name of the catalog, which is looked up below `root`; or a path, relative to the
-            current folder.
+            current folder; or several of these, with commas between them.
         space: the label space that the labels will be mapped to; a description whose `ids` name a
             class that it lacks is refused.
         labeled: refuse a data set without labels, and leave out images without a label.
     """
+    names = split_names(name)
+    if len(names) > 1:
+        one = partial(resolve_segmentation, root=root, space=space, labeled=labeled)
+        return joined([one(name) for name in names])
     path = None if name in SEGMENTATION else _own_path(name, labeled)
     if path is None:
         return load_segmentation(name, root, labeled=labeled)
@@ -78,6 +84,13 @@ def resolve_segmentation(
     return SegmentationDataset(
         description.name, records, ids or {}, description.encoding, labels or images
     )
+
+
+def split_names(name: str) -> list[str]:
+    """The data sets that a name with commas stands for; a path may have some of its own."""
+    if "," not in name or Path(name).expanduser().exists():
+        return [name]
+    return [part.strip() for part in name.split(",") if part.strip()]
 
 
 def resolve_detection(

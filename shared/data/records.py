@@ -1,9 +1,11 @@
 """What a data set is made of: its frames, what is known about each, and what is wrong with them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+
+from shared.errors import UserError
 
 
 class Severity(StrEnum):
@@ -29,14 +31,32 @@ class Fault:
 
 @dataclass(frozen=True)
 class Frame:
-    """The files of one frame. `name` is unique in its data set; `label` is None without one."""
+    """The files of one frame. `name` is unique in its data set; `label` is None without one.
+
+    Attributes:
+        part: the data set that it came from, where several are joined.
+    """
 
     name: str
     image: Path
     label: Path | None
+    part: str = ""
 
 
 SegmentationRecord = Frame  # all that is known before its label is opened
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """What label files hold.
+
+    Attributes:
+        id_table: raw id → class name, or the name of one (`shared.data.label_maps.ID_TABLES`).
+        encoding: how they hold the ids (`shared.data.images.read_labels`).
+    """
+
+    id_table: str | Mapping[int, str]
+    encoding: str
 
 
 @dataclass(frozen=True)
@@ -44,12 +64,12 @@ class SegmentationDataset:
     """The frames of a data set, sorted by name.
 
     Attributes:
-        id_table: raw id → class name, or the name of one (`shared.data.label_maps.ID_TABLES`).
-        encoding: how its label files hold the ids (`shared.data.images.read_labels`).
+        id_table, encoding: of its labels; see `LabelFormat`.
         label_folder: where its labels are, or would be.
         official_root: the Cityscapes tree whose `gtFine/val` the official script reads; None where
             that script does not apply.
         faults: files that are left out, and why.
+        parts: of joined data sets, the format of each one's labels by its name.
     """
 
     name: str
@@ -59,6 +79,33 @@ class SegmentationDataset:
     label_folder: Path
     official_root: Path | None = None
     faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)
+    parts: Mapping[str, LabelFormat] = field(default_factory=dict, hash=False)
+
+    @property
+    def formats(self) -> dict[str, LabelFormat]:
+        """By the `part` of a record."""
+        return {"": LabelFormat(self.id_table, self.encoding), **self.parts}
+
+
+def joined(datasets: Sequence[SegmentationDataset]) -> SegmentationDataset:
+    """Several data sets as one; each keeps the format of its labels."""
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise UserError(f"one data set twice in '{', '.join(names)}'")
+    records = (
+        replace(record, name=f"{dataset.name}/{record.name}", part=dataset.name)
+        for dataset in datasets
+        for record in dataset.records
+    )
+    first = datasets[0]
+    return SegmentationDataset(
+        " + ".join(names),
+        tuple(sorted(records, key=lambda record: record.name)),
+        first.id_table,
+        first.encoding,
+        first.label_folder,
+        parts={dataset.name: dataset.formats[""] for dataset in datasets},
+    )
 
 
 @dataclass(frozen=True, slots=True)

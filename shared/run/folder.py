@@ -17,6 +17,7 @@ CONFIG = "config.yaml"
 # A resumed run may change these: they change neither what is learned nor how it goes on.
 RESUMABLE_KEYS = (
     "OUTPUT_DIR",
+    "IMPORTS",
     "LOG_PERIOD",
     "MODEL.DEVICE",
     "DATASETS.ROOT",
@@ -132,6 +133,7 @@ def check_same_run(
     now: Mapping[str, object],
     *,
     extendable: str | None = None,
+    free: Iterable[str] = (),
 ) -> None:
     """UserError where a run goes on with other settings, which change what is learned.
 
@@ -139,9 +141,11 @@ def check_same_run(
 
     Args:
         then, now: flat settings; keys that `then` lacks are not compared.
+        free: further keys that may differ.
         extendable: why SOLVER.MAX_ITER cannot grow; None: it can.
     """
     changes = changed_settings(then, now)
+    changes = {key: change for key, change in changes.items() if key not in free}
     for key in [key for key in changes if _is_rate(key)]:
         before, after = changes.pop(key)
         logger.warning("%s goes on with %s %r instead of %r", checkpoint, key, after, before)

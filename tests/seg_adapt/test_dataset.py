@@ -11,6 +11,7 @@ from seg_adapt.structures import TargetBatch
 from shared.data.catalog import load_segmentation
 from shared.data.images import read_image, write_png
 from shared.data.label_maps import label_space
+from shared.data.own import resolve_segmentation
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
 
@@ -31,6 +32,27 @@ def test_sample_is_the_record_itself(toy_root):
     image, labels = Reader(plain.dataset, SPACE)(record)
     assert torch.equal(sample.image, image) and torch.equal(sample.labels, labels)
     assert sample.name == record.name
+
+
+def test_several_sources_keep_their_label_formats(all_toys):
+    names = ("toy_gta5", "toy_synthia")
+    alone = [load_segmentation(name, all_toys) for name in names]
+    assert alone[0].formats[""] != alone[1].formats[""]
+    both = resolve_segmentation(", ".join(names), all_toys, space=SPACE, labeled=True)
+    assert both.name == "toy_gta5 + toy_synthia" and len(both.records) == 6
+    read = Reader(both, SPACE)
+    expected = {
+        f"{dataset.name}/{record.name}": Reader(dataset, SPACE).labels(record)
+        for dataset in alone
+        for record in dataset.records
+    }
+    assert [record.name for record in both.records] == sorted(expected)
+    for record in both.records:
+        assert torch.equal(read.labels(record), expected[record.name])
+    slots = SlotDataset(both, TRANSFORM, domain=Domain.SOURCE, seed=0, space=SPACE)
+    assert {slots.load(slot).name.split("/")[0] for slot in range(6)} == set(names)
+    with pytest.raises(UserError, match="one data set twice in 'toy_gta5, toy_gta5'"):
+        resolve_segmentation("toy_gta5,toy_gta5", all_toys)
 
 
 def test_labels_alone_are_those_of_the_sample(toy_root):

@@ -53,9 +53,11 @@ def test_losses_are_finite_scalars(name, count):
 
 
 def graph_tensors(value):
-    """The tensors with a graph in a value or, nested, in a container."""
+    """The tensors with a graph in a value or, nested, in a container or a function."""
     if isinstance(value, torch.Tensor):
         return [value] if value.grad_fn is not None else []
+    if getattr(value, "__closure__", None):
+        value = [cell.cell_contents for cell in value.__closure__]
     if isinstance(value, dict):
         value = list(value.values())
     return [t for v in value for t in graph_tensors(v)] if isinstance(value, list | tuple) else []

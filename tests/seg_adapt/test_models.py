@@ -49,6 +49,27 @@ def test_output_sizes(architectures, image, output):
         assert segmentor.upsample(logits, image).shape == (1, 19, *image)
 
 
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "pspnet_resnet18"])
+@pytest.mark.parametrize(("stride", "cells"), [(8, (9, 13)), (16, (5, 7)), (32, (3, 4))])
+def test_output_strides_of_a_resnet(architecture, stride, cells):
+    segmentor = thin(architecture, output_stride=stride).eval()
+    images = noise(65, 97)
+    assert segmentor(images).shape[-2:] == cells
+    for stage in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        features = segmentor.run(images, until=stage)
+        strides = [64 / (size - 1) for size in features.shape[-2:-1]]
+        assert strides == [segmentor.stride_at(stage)], stage
+    positions = segmentor.input_positions(features.shape[-1], "layer4")
+    assert positions.tolist() == [stride * i for i in range(cells[1])]
+
+
+def test_output_strides_that_cannot_be_had():
+    with pytest.raises(UserError, match="a ResNet can have 8, 16 or 32"):
+        thin(output_stride=4)
+    with pytest.raises(UserError, match=r"MODEL\.OUTPUT_STRIDE is 16, but that of vgg16 is 8"):
+        thin("vgg16", output_stride=16)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_cut_equals_the_whole(architecture):
     segmentor = thin(architecture).eval()
@@ -306,7 +327,7 @@ def test_dilations_and_strides():
 def test_undilated_stages_are_torchvision_s(architecture):
     torch.manual_seed(0)
     reference = torchvision.models.get_model(architecture).eval()
-    stages, _ = resnet_stages(int(architecture[6:]), dilated=False)
+    stages, _ = resnet_stages(int(architecture[6:]), output_stride=32)
     ours = nn.Sequential(*stages.values()).eval()
     theirs = nn.Sequential(*list(reference.children())[:-2])
     state = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
@@ -326,6 +347,11 @@ def test_a_classifier_has_the_segmentor_s_backbone(architecture):
     backbone = {n: t.shape for n, t in segmentor.state_dict().items() if not n.startswith(heads)}
     ours = {n: t.shape for n, t in classifier.state_dict().items() if not n.startswith(heads)}
     assert ours == backbone
+
+
+def test_a_classifier_of_another_network_is_refused():
+    with pytest.raises(UserError, match=r"MODEL\.WEIGHTS toy is for the ResNets and VGG-16s, not"):
+        build_classifier(ModelOptions(architecture="timm:resnet18"), 7)
 
 
 def test_upsampling_follows_align_corners():

@@ -96,8 +96,8 @@ def command(*words):
     return found[0]
 
 
-def test_the_page_has_five_commands():
-    assert len(COMMANDS) == 5
+def test_the_page_has_six_commands():
+    assert len(COMMANDS) == 6
 
 
 def test_a_folder_is_adapted_to_without_scores_and_predicted(here, tiny, capsys):
@@ -202,13 +202,13 @@ def test_a_run_of_own_classes_resumes_only_with_the_same_classes(here, tiny):
     words = command("DATASETS.LABEL_SPACE", "park/park.yaml")
     start(words, tiny).train()
     again = start(words, tiny)
-    again.resume(required=True)
+    again.resume()
     assert again.trainer.iteration == 2
     path = here / "park/park.yaml"
     path.write_text(path.read_text().replace("[path, grass,", "[grass, path,"))
     changed = start(words, tiny)
     with pytest.raises(UserError, match=r"its classes are path, grass.* are now grass, path"):
-        changed.resume(required=True)
+        changed.resume()
     with pytest.raises(UserError, match="its classes are path, grass"):
         resume_run(changed.checkpoint, changed.trainer, changed.cfg)
 

@@ -13,7 +13,7 @@ from seg_adapt.methods.plca import (
     adaptive_label_smoothing,
     uniform_cross_entropy,
 )
-from seg_adapt.models.segmentor import Outputs
+from seg_adapt.models.parts import Outputs
 from seg_adapt.options import LossOptions
 from seg_adapt.structures import TargetBatch
 from shared.errors import UserError

@@ -100,6 +100,18 @@ def test_a_run_that_is_there_is_scored_again_but_not_overwritten(toy_default, se
     assert score_of(toy_default.folder) == before
 
 
+def test_a_run_is_scored_on_other_data_beside_its_own_scores(toy_default, settings):
+    other = ("--output", toy_default.folder, *settings, "DATASETS.TEST", "toy_gta5", "--eval-only")
+    before = score_of(toy_default.folder)
+    assert run("--method", "road", *other) == 0
+    assert score_of(toy_default.folder) == before
+    scored = toy_default.folder / "test_toy_gta5"
+    (score,) = [event for event in read_metrics(scored) if event["kind"] == "eval"]
+    assert score["dataset"] == "toy_gta5" and score["images"] == 6
+    assert len(list((scored / "predictions").rglob("*.png"))) == 6
+    assert (scored / "report.html").is_file() and not (scored / "checkpoints").exists()
+
+
 def test_panels_show_other_runs_and_what_the_method_sees(settings, tmp_path, capsys):
     assert run("--method", "adaptseg", "--output", tmp_path / "adaptseg", *settings) == 0
     message = fails(capsys, "--method", "dast", "--compare", tmp_path / "none", *settings)

@@ -32,8 +32,8 @@ def toy_layouts(names: Sequence[str]) -> list[str]:
     layouts = {}
     for name in names:
         if name.startswith("toy_") and (name in SEGMENTATION or name in DETECTION):
-            stem = max((s for s in stems if name.startswith(f"toy_{s}")), key=len)
-            layouts[stems[stem]] = None
+            fitting = [stem for stem in stems if name.startswith(f"toy_{stem}")]
+            layouts |= {stems[stem]: None for stem in sorted(fitting, key=len)[-1:]}
     return list(layouts)
 
 
