@@ -88,7 +88,7 @@ class AsppOptions(Options, node="MODEL.ASPP"):
 class TimmOptions(Options, node="MODEL.TIMM"):  # of timm:<name>
     # aspp: DeepLab-v2's, psp: PSPNet's, on the deepest level; fusion: DAFormer's, on all of LEVELS
     head: Literal["aspp", "psp", "fusion"] = "aspp"
-    levels: Ints = ()  # feature levels that are used, timm's out_indices; []: its choice
+    levels: NonNegativeInts = ()  # feature levels that are used, timm's out_indices; []: its choice
     channels: PositiveInt = 128  # of the hidden layers of psp and fusion
 
 
