@@ -7,14 +7,23 @@ import pytest
 from shared.run.signals import held_back, resume_command
 
 
+@pytest.fixture
+def _ctrl_c():
+    """A background job is started with Ctrl-C ignored."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_the_first_signal_is_held_back_and_a_second_acts():
-    numbers = []
+    numbers, terminated = [], signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), held_back(numbers.append):
         os.kill(os.getpid(), signal.SIGINT)
         assert numbers == [signal.SIGINT]
         os.kill(os.getpid(), signal.SIGINT)
     assert numbers == [signal.SIGINT]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == terminated
 
 
 @pytest.mark.parametrize(
