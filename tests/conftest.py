@@ -4,6 +4,7 @@ Detectron2 is optional: where it is missing, its tests are skipped and the summa
 """
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def all_toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root, list(LAYOUTS), count=3, val_count=2, workers=1, progress=False, height=96, width=192
     )
     return root
+
+
+@pytest.fixture
+def copy(all_toys, tmp_path):
+    """`copy(folder, …)`: the data root of a copy of those folders of the toys."""
+
+    def copied(*folders: str) -> Path:
+        for folder in folders:
+            shutil.copytree(all_toys / "toy" / folder, tmp_path / "data/toy" / folder)
+        return tmp_path / "data"
+
+    return copied
 
 
 def network(architecture: str, num_classes: int = 5, **options) -> Segmentor:

@@ -1,32 +1,19 @@
+"""The architectures: sizes, strides, heads, and the classifiers that pre-train them."""
+
 import math
 
 import pytest
 import torch
 import torchvision
+from architectures import ALIGNED, ARCHITECTURES, noise, thin
 from conftest import network
 from torch import nn
 
 from seg_adapt.models.aspp import ASPP
 from seg_adapt.models.build import build_classifier
-from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.resnet import resnet_stages
-from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.options import AsppOptions, LayerRates, ModelOptions
+from seg_adapt.options import AsppOptions, ModelOptions
 from shared.errors import UserError
-
-PSPNETS = ("pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101")
-ALIGNED = ("resnet18", "resnet50", "resnet101", *PSPNETS, "vgg16", "vgg16_largefov")
-ARCHITECTURES = (*ALIGNED, "vgg16_fc7_d4")
-
-
-def thin(architecture: str = "resnet18", **options) -> Segmentor:
-    torch.manual_seed(0)
-    return network(architecture, 5, width=1 / 16, **options)
-
-
-def noise(height: int = 40, width: int = 56) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (2, 3, height, width), generator=generator, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -70,41 +57,6 @@ def test_output_strides_that_cannot_be_had():
         thin("vgg16", output_stride=16)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_cut_equals_the_whole(architecture):
-    segmentor = thin(architecture).eval()
-    images = noise()
-    whole = segmentor(images)
-    assert set(segmentor.stages) - {"auxiliary"} <= set(segmentor.cuts)
-    for cut in segmentor.cuts:
-        features = segmentor.run(images, until=cut)
-        kept = features.clone()
-        assert features.shape[1] == segmentor.channels_at(cut), cut
-        assert torch.equal(segmentor.run(features, after=cut), whole), cut
-        assert torch.equal(features, kept), f"{cut}: the feature was overwritten"
-        both = segmentor.outputs(images, cut)[:2]
-        assert torch.equal(both[0], features) and torch.equal(both[1], whole)
-
-
-def test_a_cut_between_residual_blocks():
-    segmentor = thin("resnet50").eval()
-    features = segmentor.run(noise(), until="layer4.1")
-    last = segmentor.stages["layer4"][2]
-    assert torch.equal(last(features), segmentor.run(noise(), until="layer4"))
-    middle = segmentor.run(noise(), until="layer2")
-    assert torch.equal(segmentor.run(middle, after="layer2", until="layer4.1"), features)
-
-
-def test_wrong_cuts_name_the_right_ones():
-    segmentor = thin()
-    with pytest.raises(UserError, match=r"stem, layer1, layer2, layer3, layer4, head"):
-        segmentor.run(noise(), until="conv5")
-    with pytest.raises(UserError, match=r"layer4\.0, layer4\.1"):
-        segmentor.run(noise(), until="layer4.7")
-    with pytest.raises(UserError, match="before"):
-        segmentor.run(noise(), after="layer3", until="layer2")
-
-
 def _with_average_pools(module: nn.Module) -> None:
     """Maximum pools route a gradient to one pixel of a window; averages show the window."""
     for name, child in module.named_children():
@@ -140,37 +92,6 @@ def test_output_cells_are_centred_where_the_segmentor_says(architecture, layout)
         assert mass[0] == 0 and mass[-1] == 0, "the receptive field is cut off"
         center = (mass * torch.arange(701)).sum() / mass.sum()
         assert center.item() == pytest.approx(positions[cell].item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("architecture", ["resnet18", "pspnet_resnet18", "vgg16", "vgg16_fc7_d4"])
-def test_parameters_are_grouped_once(architecture):
-    segmentor = thin(architecture, bn_affine=False)
-    rates = LayerRates(backbone_lr_mult=3.0, head_lr_mult=10.0, bias_lr_mult=2.0, bias_decay=False)
-    groups = segmentor.parameter_groups(rates)
-    grouped = [id(parameter) for group in groups for parameter in group["params"]]
-    trainable = {id(p): name for name, p in segmentor.named_parameters() if p.requires_grad}
-    assert len(grouped) == len(set(grouped)) and set(grouped) == set(trainable)
-    for group in groups:
-        for parameter in group["params"]:
-            name = trainable[id(parameter)]
-            new = name.split(".")[1] in ("fc", "ppm", "head", "auxiliary")
-            bias = name.endswith(".bias")
-            assert group["lr_mult"] == (10.0 if new else 3.0) * (2.0 if bias else 1.0), name
-            assert group["weight_decay_mult"] == (0.0 if bias else 1.0), name
-
-
-def test_parameter_groups_by_default_decay_everything():
-    groups = thin("vgg16").parameter_groups(LayerRates())
-    assert sorted(group["lr_mult"] for group in groups) == [1.0, 10.0]
-    assert {group["weight_decay_mult"] for group in groups} == {1.0}
-
-
-def test_frozen_stages_are_in_no_group():
-    segmentor = thin(freeze_stages=["stem", "layer1"])
-    frozen = {n.split(".")[1] for n, p in segmentor.named_parameters() if not p.requires_grad}
-    assert frozen == {"stem", "layer1"}
-    with pytest.raises(UserError, match="conv1"):
-        thin(freeze_stages=["conv1"])
 
 
 def test_every_aspp_branch_is_trained():
@@ -213,99 +134,6 @@ def test_large_fov_is_one_branch_of_rate_12_after_an_average():
 def test_aspp_options():
     assert len(ASPP(4, 2, rates=[6, 12]).branches) == 2
     assert ASPP(4, 2, bias=False).branches[0].bias is None
-
-
-def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    return [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
-
-
-def test_frozen_batch_norm_survives_train():
-    segmentor = thin(bn="frozen")
-    parent = nn.ModuleList([segmentor])
-    parent.eval().train()
-    assert segmentor.stages["head"].training
-    assert not any(norm.training for norm in _norms(segmentor))
-    before = [norm.running_mean.clone() for norm in _norms(segmentor)]
-    segmentor(noise())
-    after = [norm.running_mean for norm in _norms(segmentor)]
-    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
-
-
-def test_trained_batch_norm_follows_train():
-    segmentor = thin(bn="train")
-    segmentor(noise())
-    norms = _norms(segmentor)
-    assert all(norm.training and norm.num_batches_tracked == 1 for norm in norms)
-    assert not any(norm.training for norm in _norms(segmentor.eval()))
-
-
-def test_batch_norm_affine_can_be_left_untrained():
-    for affine in (True, False):
-        segmentor = thin(bn_affine=affine)
-        assert all(
-            n.weight.requires_grad == n.bias.requires_grad == affine for n in _norms(segmentor)
-        )
-
-
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50", "pspnet_resnet18", "vgg16"])
-def test_a_frozen_copy_stays_as_it_was(architecture):
-    segmentor = thin(architecture, bn="frozen")
-    method = nn.Module()
-    method.segmentor = segmentor
-    teacher = segmentor.frozen_copy(segmentor.feature_stage)
-    method.teacher = teacher
-    method.train()
-    images = noise()
-    features = segmentor.run(images, until=segmentor.feature_stage)
-    assert torch.equal(teacher(images), features)
-    assert not teacher(images).requires_grad and features.requires_grad
-    assert not any(name.startswith("teacher") for name in method.state_dict())
-    assert not any(name.startswith("teacher") for name, _ in method.named_parameters())
-
-    taught = teacher(images)
-    with torch.no_grad():
-        for parameter in segmentor.parameters():
-            parameter.add_(0.1)
-    assert torch.equal(teacher(images), taught)
-    assert not torch.equal(segmentor.run(images, until=segmentor.feature_stage), taught)
-
-
-def test_a_frozen_copy_keeps_its_statistics_and_follows_its_parent_s_type():
-    segmentor = thin(bn="train")
-    method = nn.ModuleList([segmentor, segmentor.frozen_copy("layer2.0")])
-    before = method[1](noise())
-    method.train()
-    segmentor(noise())
-    assert torch.equal(method[1](noise()), before)
-    method.double()
-    after = method[1](noise())
-    assert after.dtype == torch.float64
-    torch.testing.assert_close(after.float(), before, rtol=1e-4, atol=1e-4)
-
-
-def test_caffe_preprocessing_is_bgr_minus_the_mean():
-    images = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    out = Preprocessing("caffe")(images)
-    expected = torch.tensor([30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434])
-    torch.testing.assert_close(out[0, :, 0, 0], expected)
-
-
-def test_torchvision_preprocessing_is_torchvision_s():
-    images = noise(4, 4)
-    preset = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
-    expected = torchvision.transforms.functional.normalize(
-        images.float() / 255, preset.mean, preset.std
-    )
-    torch.testing.assert_close(Preprocessing("torchvision")(images), expected)
-    torch.testing.assert_close(Preprocessing("torchvision")(images.float()), expected)
-
-
-def test_preprocessing_travels_with_the_checkpoint():
-    caffe, other = thin(preprocessing="caffe").eval(), thin(preprocessing="torchvision").eval()
-    assert (caffe.preprocessing.kind, other.preprocessing.kind) == ("caffe", "torchvision")
-    other.load_state_dict(caffe.state_dict())
-    assert other.preprocessing.kind == "caffe"
-    assert torch.equal(other(noise()), caffe(noise()))
 
 
 def test_dilations_and_strides():
@@ -354,14 +182,6 @@ def test_a_classifier_of_another_network_is_refused():
         build_classifier(ModelOptions(architecture="timm:resnet18"), 7)
 
 
-def test_upsampling_follows_align_corners():
-    ramp = torch.arange(3.0).expand(1, 1, 3, 3)
-    aligned = thin(align_corners=True).upsample(ramp, (5, 5))[0, 0, 0]
-    torch.testing.assert_close(aligned, torch.tensor([0, 0.5, 1, 1.5, 2]))
-    corners = thin(align_corners=False).upsample(ramp, (5, 6))[0, 0, 0]
-    torch.testing.assert_close(corners, torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2]))
-
-
 def test_width_scales_the_parameters():
     def count(width: float) -> int:
         stages, _ = resnet_stages(18, width=width)
@@ -384,8 +204,3 @@ def test_width_scales_the_parameters():
 def test_wrong_arguments_are_named(options, message):
     with pytest.raises(UserError, match=message):
         network(**{"architecture": "resnet18", "width": 0.1} | options)
-
-
-def test_images_without_three_channels_are_refused():
-    with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
-        thin()(torch.zeros(1, 4, 8, 8))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_train import TOY, comparable, fails, interruption, run
+from commandline import TOY, comparable, fails, interruption, run
 
 from shared import checkpoint
 from shared.events import read_metrics
