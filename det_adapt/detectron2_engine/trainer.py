@@ -189,9 +189,15 @@ class Trainer:
         if not self._trainer.checkpointer.has_checkpoint():
             folder = self._trainer.cfg.OUTPUT_DIR
             raise MissingFileError(f"no checkpoint of Detectron2 in {folder}")
-        rates = list(self._trainer.scheduler.base_lrs)
+        scheduler = self._trainer.scheduler
+        rates = list(scheduler.base_lrs)
         self._trainer.resume_or_load()
-        self._trainer.scheduler.base_lrs = rates  # the config's, which a resumed run may change
+        # The config's, which a resumed run may change; the next iteration's as well.
+        parts = zip(scheduler.optimizer.param_groups, rates, scheduler.base_lrs, strict=True)
+        for group, rate, former in parts:
+            if rate != former:
+                group["lr"] = rate if former == 0 else group["lr"] * rate / former
+        scheduler.base_lrs = rates
         self.iteration = self._trainer.start_iter
 
     def save(self) -> None:

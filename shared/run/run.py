@@ -71,6 +71,11 @@ class Run(ABC):
         """Name of what is trained now."""
 
     @property
+    def at_stage_end(self) -> bool:
+        """Whether a stage has just ended, and with it what is logged and scored on the way."""
+        return self.iteration == self.total
+
+    @property
     def name(self) -> str:
         """What the run is called beside its baseline."""
         return self.folder.name
@@ -144,7 +149,7 @@ class Run(ABC):
         with self._logging(self.total, fresh=self.iteration == 0):
             self._describe()
             with held_back(self._stop_after_iteration):
-                if self.iteration < self.total:
+                if not self.at_stage_end:
                     self._score_if_due()  # a run that was killed while it scored
                 self.fit()
                 self._end_if_asked()
@@ -163,21 +168,17 @@ class Run(ABC):
                 self._describe()
             return self._finish()
 
-    def after_step(self, logs: dict[str, float], *, last: bool) -> None:
-        """Logs an iteration that is done, and scores on the way.
-
-        Args:
-            last: the stage ends here.
-        """
-        means = self._progress.add(logs, self.iteration, last=last)
+    def after_step(self, logs: dict[str, float]) -> None:
+        """Logs an iteration that is done, and scores on the way."""
+        means = self._progress.add(logs, self.iteration, last=self.at_stage_end)
         if means is None:
             self.log.advance()
         else:
             means = self.mean_logs(means) | {"peak_memory_mb": peak_memory(self.device)}
             self.log.write("train", self.iteration, {"stage": self.stage, **means})
             self.log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
-        self.on_step(last=last)
-        if not last:
+        self.on_step()
+        if not self.at_stage_end:
             self._end_if_asked()
             self._score_if_due()
         self._progress.resume_clock()
@@ -205,7 +206,7 @@ class Run(ABC):
             "finishing this iteration, then saving; another signal ends at once, without saving"
         )
 
-    def on_step(self, *, last: bool) -> None:
+    def on_step(self) -> None:
         """What a half does after an iteration is logged and before it is scored: nothing."""
         return
 

@@ -1,5 +1,8 @@
 """What only Detectron2's engine has: optimizers, checkpoints, catalogs and errors of its own."""
 
+import os
+import signal
+
 import pytest
 import torch
 from networks import ADVERSARY, C4, ONE, TWO, VGG16, build, config, recording, unlabeled
@@ -14,6 +17,7 @@ from det_adapt import train_net
 from det_adapt.detectron2_engine import Trainer, backbone, build_optimizer
 from det_adapt.engines import engine_config
 from det_adapt.predict import Predictor
+from det_adapt.run import Run
 from det_adapt.weights import fill_detector, from_imagenet, to_detectron2
 from shared.cli import call
 from shared.config import CONFIGS
@@ -137,6 +141,43 @@ def test_checkpoints_have_detectron2s_names_and_nothing_is_logged_beside_ours(to
     for engine in ("detectron2", "torchvision"):
         predictor = Predictor.from_checkpoint(tmp_path / "model_0000001.pth", engine=engine)
         assert predictor.classes == tuple(cfg.DATASETS.CLASSES)
+
+
+def test_a_run_that_goes_on_has_the_rates_of_its_config(toy_root, tmp_path):
+    def train(iterations, rate, resume=False):
+        keys = ["SOLVER.MAX_ITER", str(iterations), "SOLVER.BASE_LR", str(rate)]
+        own = settings(toy_root, tmp_path, *keys, "SOLVER.WARMUP_ITERS", "0")
+        trainer, rates = Trainer(engine_config("detectron2", CONFIGS / "sapnet_toy.yaml", own)), []
+        if resume:
+            trainer.resume()
+        trainer.train(lambda logs: rates.append(logs["lr/model"]))
+        return rates
+
+    assert train(2, 1e-4) == pytest.approx([1e-4, 1e-4])
+    assert train(4, 1e-6, resume=True) == pytest.approx([1e-6, 1e-6])
+
+
+def test_a_signal_ends_after_its_iteration_which_is_saved(toy_root, tmp_path, monkeypatch):
+    command = ["--engine", "detectron2", "--config-file", str(CONFIGS / "sapnet_toy.yaml")]
+    short = ["SOLVER.MAX_ITER", "3", "DATASETS.TEST", "[]"]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+
+    def kill_at_2(self):
+        if self.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(Run, "on_step", kill_at_2)
+        call(train_net.main, [*command, *settings(toy_root, parts, *short)])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert (parts / "model_0000001.pth").is_file()
+    assert call(train_net.main, [*command, "--resume", *settings(toy_root, parts, *short)]) == 0
+    assert call(train_net.main, [*command, *settings(toy_root, whole, *short)]) == 0
+    ours, theirs = (
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (parts, whole)
+    )
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
 def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():

@@ -158,7 +158,7 @@ def test_a_run_grows_where_it_is_resumed_to_more_iterations(beside, settings):
 def test_a_signal_ends_after_its_iteration_which_is_saved(
     adapted, settings, tmp_path, monkeypatch, capsys, number
 ):
-    def kill_at_3(self, *, last):
+    def kill_at_3(self):
         if self.iteration == 3:
             os.kill(os.getpid(), number)
 

@@ -41,8 +41,8 @@ def test_a_signal_ends_after_its_iteration_and_no_score_is_lost(
     assert run(*arguments, "--output", tmp_path / "whole") == 0
     on_step = Run.on_step
 
-    def kill_at_3(self, *, last):
-        on_step(self, last=last)
+    def kill_at_3(self):
+        on_step(self)
         if self.iteration == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -65,10 +65,10 @@ def test_weights_that_are_not_finite_replace_no_checkpoint_and_are_not_scored(
 ):
     on_step = Run.on_step
 
-    def spoil_at_4(self, *, last):
+    def spoil_at_4(self):
         if self.iteration == 4:
             next(self.method.parameters()).data.fill_(float("nan"))
-        on_step(self, last=last)
+        on_step(self)
 
     monkeypatch.setattr(Run, "on_step", spoil_at_4)
     folder = tmp_path / "run"

