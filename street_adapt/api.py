@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from shared import checkpoint
 from shared.errors import UserError
 from shared.predictor import Predictor
 from shared.run.folder import checkpoint_at
@@ -24,15 +25,15 @@ def load(run: str | Path, *, device: str = "cpu", engine: str = "auto") -> Predi
         MissingFileError: there is no checkpoint.
         UserError: it is none of a run.
     """
-    checkpoint = checkpoint_at(Path(run))
-    if is_segmentation(checkpoint):
+    path = checkpoint_at(Path(run))
+    if is_segmentation(path):
         from seg_adapt.predict import Predictor as Segmentation
 
-        return Segmentation.from_checkpoint(checkpoint, torch.device(device))
+        return Segmentation.from_checkpoint(path, torch.device(device))
     from det_adapt.engines import choose_engine
     from det_adapt.predict import Predictor as Detection
 
-    return Detection.from_checkpoint(checkpoint, engine=choose_engine(engine), device=device)
+    return Detection.from_checkpoint(path, engine=choose_engine(engine), device=device)
 
 
 class Adaptation:
@@ -114,8 +115,7 @@ class Adaptation:
         self._trainer.load_state_dict(state)
 
 
-def is_segmentation(checkpoint: Path) -> bool:
-    from shared.checkpoint import load as load_checkpoint
-
-    state = load_checkpoint(checkpoint)
+def is_segmentation(path: Path) -> bool:
+    """Whether a run's checkpoint is one of segmentation."""
+    state = checkpoint.peek(path)
     return isinstance(state, dict) and "method" in state

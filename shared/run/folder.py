@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from shared.checkpoint import load
+from shared.checkpoint import peek
 from shared.config import differences, flatten, nested, plain
 from shared.errors import MissingFileError, UserError
 from shared.events import read_metrics
@@ -96,7 +96,7 @@ def stored_settings(checkpoint: Path) -> dict[str, object]:
     Raises:
         UserError: it holds none.
     """
-    state = load(checkpoint)
+    state = peek(checkpoint)
     config = state.get("config") if isinstance(state, dict) else None
     if not isinstance(config, str):
         raise UserError(f"'{checkpoint}' holds no settings: expected a checkpoint of train_net.py")

@@ -60,6 +60,18 @@ def test_the_checkpoint_before_is_kept_and_named_where_the_last_is_damaged(tmp_p
     assert checkpoint.load(tmp_path / "last_previous.pt") == {"n": 1}
 
 
+def test_a_look_gives_what_loading_gives_and_names_what_is_no_checkpoint(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoint.save({"config": "x: 1", "w": torch.arange(3)}, path)
+    state = checkpoint.peek(path)
+    assert state["config"] == "x: 1" and state["w"].tolist() == [0, 1, 2]
+    path.write_text("no checkpoint")
+    with pytest.raises(UserError, match="cannot read"):
+        checkpoint.peek(path)
+    with pytest.raises(MissingFileError, match="no checkpoint"):
+        checkpoint.peek(tmp_path / "b.pt")
+
+
 def test_weights_that_are_not_finite_are_named():
     weights = {"a": torch.ones(3), "count": torch.tensor(2)}
     checkpoint.check_finite(weights, 7)
