@@ -28,17 +28,29 @@ class SapLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.plan = plan
-        self.upper = SpatialAttentionPyramid(feature_channels, anchors, plan.upper)
+        self.upper = SpatialAttentionPyramid(
+            feature_channels, anchors, plan.upper, synchronized=True
+        )
         self.lower = None
         if plan.lower is not None:
-            self.lower = SpatialAttentionPyramid(lower_channels, anchors, plan.lower)
+            self.lower = SpatialAttentionPyramid(
+                lower_channels, anchors, plan.lower, synchronized=True
+            )
 
-    def forward(self, source: Maps, target: Maps) -> tuple[Losses, dict[str, Tensor]]:
+    def forward(
+        self, source: Maps, target: Maps, iteration: int = 0
+    ) -> tuple[Losses, dict[str, Tensor]]:
         """{"loss_sap": λ · (CE of the source + CE of the target)} and {"accuracy/domain": share of
-        images whose domain is recognized, mean over domains}; a lower pyramid adds its own."""
+        images whose domain is recognized, mean over domains}; a lower pyramid adds its own.
+
+        Args:
+            iteration: from 0, of the schedule of λ.
+        """
+        share = self.plan.weight_share(iteration)
         loss, accuracy = _losses(
             self.upper,
             self.plan.upper,
+            share,
             (source.features, source.logits),
             (target.features, target.logits),
         )
@@ -47,6 +59,7 @@ class SapLoss(nn.Module):
             losses["loss_sap_lower"], logs["accuracy/domain_lower"] = _losses(
                 self.lower,
                 self.plan.lower,
+                share,
                 (source.lower, source.logits),
                 (target.lower, target.logits),
             )
@@ -82,6 +95,7 @@ def valid_areas(
 def _losses(
     pyramid: SpatialAttentionPyramid,
     options: SapOptions,
+    share: float,
     source: tuple[list[Tensor], list[Tensor]],
     target: tuple[list[Tensor], list[Tensor]],
 ) -> tuple[Tensor, Tensor]:
@@ -89,7 +103,7 @@ def _losses(
         pyramid,
         source,
         target,
-        weight=options.loss_weight,
+        weight=options.loss_weight * share,
         reduction=options.loss_reduction,
         grl_scale=options.grl_scale,
     )

@@ -76,6 +76,8 @@ def load_weights(
     if "layer1.0.conv1.weight" in state or "features.0.weight" in state:
         _check_conventions(cfg)
         state = from_imagenet(state)
+        if not cfg.MODEL.VGG.PRETRAINED_FC:
+            state = {n: t for n, t in state.items() if not n.startswith("roi_heads.box_head.fc")}
     report = fill_detector(detector, rename(state), weights)
     logger.info("%s: %s", weights, report)
     return report

@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from networks import ADVERSARY, C4, EMPTY, ONE, RESNET18, TWO, VGG16, build, recording, unlabeled
+from networks import (
+    ADVERSARY,
+    C4,
+    EMPTY,
+    ONE,
+    RELEASED,
+    RESNET18,
+    TWO,
+    VGG16,
+    build,
+    recording,
+    unlabeled,
+)
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -35,6 +47,8 @@ MODELS = {
         "MODEL.BACKBONE.FREEZE_AT": 1,
     },
     "resnet18_c4_gn": RESNET18,
+    "vgg16_released": VGG16 | RELEASED,
+    "resnet50_c4_released": C4 | RELEASED | {"MODEL.RESNETS.STRIDE_IN_1X1": False},
 }
 
 
