@@ -13,6 +13,7 @@ from fvcore.common.config import CfgNode as Node
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from shared.config import differences, flatten, nested
 from shared.errors import UserError
+from shared.precision import PRECISIONS
 from shared.sap import SapOptions
 from shared.schedules import cosine
 
@@ -25,6 +26,7 @@ _CHOICES = {
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "INPUT.RANDOM_FLIP": ("horizontal", "none"),
     "SOLVER.OPTIMIZER": ("SGD", "ADAM"),
+    "SOLVER.AMP.PRECISION": tuple(PRECISIONS),
     "TEST.PROTOCOL": ("ours", "paper"),
 }
 _POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")
@@ -49,6 +51,7 @@ _NUMBERS = {  # key → how many
 _AT_LEAST = {
     "SOLVER.MAX_ITER": 1,
     "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.ACCUMULATE": 1,
     "SOLVER.BASE_LR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
@@ -103,6 +106,8 @@ def add_sap_config(cfg: Node) -> None:
     cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
+    cfg.SOLVER.ACCUMULATE = 1  # forwards of IMS_PER_BATCH images, whose gradients make one step
+    cfg.SOLVER.AMP.PRECISION = "fp16"  # | bf16; of SOLVER.AMP.ENABLED
     cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     cfg.MODEL.VGG.PRETRAINED_FC = True  # of ImageNet's weights, fc6 and fc7 too
@@ -203,8 +208,6 @@ def device_of(cfg: Node) -> torch.device:
         raise UserError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', expected cuda or cpu") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("MODEL.DEVICE is cuda, and there is no GPU here: set MODEL.DEVICE cpu")
-    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
-        raise UserError("SOLVER.AMP.ENABLED needs a GPU: set it to False")
     return device
 
 

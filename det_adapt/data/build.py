@@ -48,7 +48,8 @@ def target_dataset(cfg: CfgNode) -> DetectionDataset:
 
 
 class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
-    """This process's (source, target) samples of every iteration from `start` on.
+    """This process's (source, target) samples of every forward from the iteration `start` on,
+    SOLVER.ACCUMULATE of them an iteration.
 
     Without SAP.ENABLED there is no target. What is missing is named here, not in the first
     iteration; `start` may be changed until then.
@@ -77,14 +78,14 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             PairedLoader,
             source,
             target,
-            BatchPlan(images, rank=rank, world_size=world_size),
+            BatchPlan(images, cfg.SOLVER.ACCUMULATE, rank=rank, world_size=world_size),
             stop=cfg.SOLVER.MAX_ITER,
             workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
     def __iter__(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
         loader = self._from(start=self.start)
-        return ((source, target) for [(_, source, target)] in loader)
+        return ((source, target) for forwards in loader for _, source, target in forwards)
 
 
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:

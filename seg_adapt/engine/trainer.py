@@ -15,6 +15,7 @@ from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared import distributed
 from shared.errors import UserError
+from shared.precision import MixedPrecision
 
 MicroBatch = tuple[int, SourceBatch, TargetBatch | None]
 
@@ -37,6 +38,7 @@ class Trainer:
         self.method = method
         self.seed = cfg.SEED
         self.device = device
+        self.amp = MixedPrecision(cfg.SOLVER.AMP, device)
         self.stages = plan_stages(cfg, method)
         self.iteration = 0
         self.enter(0)
@@ -101,12 +103,12 @@ class Trainer:
         stage = self.stage
         factor = rate_factor(stage.solver, self.iteration - stage.start, stage.iterations)
         for group in touched:
-            optimizer = self.optimizers[group]
             distributed.sum_gradients(self.parameters[group])
-            set_rates(optimizer, factor)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
+            set_rates(self.optimizers[group], factor)
+            logs[f"lr/{group}"] = self.optimizers[group].param_groups[0]["lr"]
+        self.amp.step(*(self.optimizers[group] for group in touched))
+        for group in touched:
+            self.optimizers[group].zero_grad(set_to_none=True)
         distributed.mean_buffers(self.method)
         self.method.after_step(self.iteration + 1)
         return dict(logs)
@@ -125,9 +127,7 @@ class Trainer:
         groups = set()
         for index, generator in generators:
             self._reseed(index, number)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.stage.solver.PRECISION == "bf16"
-            ):
+            with self.amp.autocast():
                 phase = next(generator, None)
             if phase is None:
                 groups.add(None)
@@ -157,7 +157,7 @@ class Trainer:
             )
         if total.requires_grad:
             share = 1.0 / self.stage.solver.ACCUMULATE
-            (total * share).backward(inputs=self.parameters[phase.group])
+            self.amp.backward(total * share, inputs=self.parameters[phase.group])
 
     def _rate_key(self, group: str) -> str:
         """The key that sets the group's rate in this stage."""
@@ -176,6 +176,7 @@ class Trainer:
             "stage": self.stage_index,
             "method": self.method.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "scaler": self.amp.scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,6 +184,7 @@ class Trainer:
         self.iteration = state["iteration"]
         self.enter(state["stage"])
         self.method.load_state_dict(state["method"])
+        self.amp.scaler.load_state_dict(state["scaler"])
         for name, optimizer in self.optimizers.items():
             rates = [group["base_lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])

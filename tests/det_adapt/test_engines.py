@@ -261,11 +261,27 @@ def equal(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
+MIXED = {
+    "fp32": [],
+    "fp16, accumulated": ["SOLVER.AMP.ENABLED", "True", "SOLVER.ACCUMULATE", "2"],
+}
+
+
 @pytest.fixture(scope="module", params=ENGINES)
-def whole(toy_root, tmp_path_factory, request):
+def trained_by(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=MIXED)
+def overrides(request):
+    return MIXED[request.param]
+
+
+@pytest.fixture(scope="module")
+def whole(toy_root, tmp_path_factory, trained_by, overrides):
     """An uninterrupted run: its engine, its trainer and what it logged."""
-    cfg = settings(request.param, toy_root, tmp_path_factory.mktemp("whole"))
-    return request.param, *train(request.param, cfg)
+    cfg = settings(trained_by, toy_root, tmp_path_factory.mktemp("whole"), *overrides)
+    return trained_by, *train(trained_by, cfg)
 
 
 def test_training_logs_losses_accuracy_and_rate(whole):
@@ -277,9 +293,9 @@ def test_training_logs_losses_accuracy_and_rate(whole):
     assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
+def test_a_resumed_run_equals_the_uninterrupted_one(whole, overrides, toy_root, tmp_path):
     engine, expected, logs = whole
-    cfg = settings(engine, toy_root, tmp_path)
+    cfg = settings(engine, toy_root, tmp_path, *overrides)
     with pytest.raises(MissingFileError):
         build_trainer(engine, cfg).resume()
 
@@ -300,7 +316,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
     assert not equal(build_trainer(engine, cfg), expected)
 
 
-def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp_path):
+def test_poisoned_target_labels_give_bit_identical_training(whole, overrides, toy_root, tmp_path):
     engine, expected, _ = whole
     shutil.copytree(toy_root / "toy", tmp_path / "toy")
     # The target is the validation split, the source the other.
@@ -308,7 +324,47 @@ def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp
     assert any(path.name.endswith("instanceIds.png") for path in labels)
     for path in labels:
         path.write_text("poison")
-    assert equal(train(engine, settings(engine, tmp_path, tmp_path / "run"))[0], expected)
+    poisoned = settings(engine, tmp_path, tmp_path / "run", *overrides)
+    assert equal(train(engine, poisoned)[0], expected)
+
+
+# Every anchor and every proposal counts, so that what is drawn makes no difference.
+EVERYTHING = [
+    *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
+    *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
+    *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0", "INPUT.MIN_SIZE_TRAIN", "[32]"),
+]
+
+
+def test_accumulated_forwards_equal_one_large_batch(engine, toy_root, tmp_path):
+    steps, logged = [], []
+    for name, images, forwards in (("large", "2", "1"), ("small", "1", "2")):
+        batches = ["SOLVER.IMS_PER_BATCH", images, "SOLVER.ACCUMULATE", forwards]
+        cfg = settings(engine, toy_root, tmp_path / name, *EVERYTHING, *batches)
+        before = build_trainer(engine, cfg).model.state_dict()
+        trainer, logs = train(engine, cfg)
+        after = trainer.model.state_dict()
+        steps.append({name: after[name] - before[name] for name in after})
+        logged.append(logs)
+    large, small = steps
+    assert any(step.any() for step in large.values())
+    for name, step in large.items():
+        torch.testing.assert_close(small[name], step, rtol=1e-3, atol=1e-6, msg=name)
+    for one, other in zip(*logged, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_mixed_precision_is_near_fp32(engine, precision, toy_root, tmp_path):
+    amp = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", precision]
+    one = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "[]", *EVERYTHING]
+    losses = []
+    for name, keys in (("fp32", []), (precision, amp)):
+        cfg = settings(engine, toy_root, tmp_path / name, *one, *keys)
+        losses.append(train(engine, cfg)[1][0])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05, abs=0.02)
+    assert losses[0] != losses[1]
 
 
 def test_adaptation_starts_from_the_source_stage_and_its_detector(
@@ -336,7 +392,8 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
 
 def test_what_cannot_be_trained_is_named(engine, toy_root, tmp_path):
     for overrides, message in (
-        (["SOLVER.AMP.ENABLED", "True"], "AMP"),
+        (["SOLVER.AMP.PRECISION", "fp8"], "AMP.PRECISION is 'fp8', expected one of fp16, bf16"),
+        (["SOLVER.ACCUMULATE", "0"], "SOLVER.ACCUMULATE is 0, expected at least 1"),
         (["MODEL.DEVICE", "toaster"], "MODEL.DEVICE is 'toaster', expected cuda or cpu"),
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
     ):

@@ -309,6 +309,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
         *(*settings, "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1"),
+        *("SOLVER.ACCUMULATE", "2"),
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
         *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),

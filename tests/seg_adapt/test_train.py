@@ -218,7 +218,10 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["INPUT.FLIP", "2"], "INPUT.FLIP is 2.0"),
         (["INPUT.CROP", "[a, b]"], r"expected \[width, height\]"),
         (["SOLVER.STEPS", "[a, b]"], "expected whole numbers"),
-        (["SOLVER.PRECISION", "fp16"], "SOLVER.PRECISION is 'fp16', expected one of fp32, bf16"),
+        (
+            ["SOLVER.AMP.PRECISION", "fp32"],
+            "SOLVER.AMP.PRECISION is 'fp32', expected one of fp16, bf16",
+        ),
         (["TEST.WINDOW", "[321, 0]"], r"TEST.WINDOW is \[321, 0\], expected \[width, height\]"),
         (["TEST.STRIDE", "1.5"], "TEST.STRIDE is 1.5, expected above 0 and at most 1"),
         (["MODEL.ASPP.RATES", "[]"], r"MODEL.ASPP.RATES is \[\], expected whole numbers >= 1"),

@@ -119,16 +119,18 @@ def vgg_road():
     return method
 
 
-def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path):
-    """With dropout (ASPP-L), momentum and a schedule."""
-    whole = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+@pytest.mark.parametrize("amp", ["False", "True"])
+def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path, amp):
+    """With dropout (ASPP-L), momentum, a schedule and, in fp16, the scale of gradients."""
+    cfg = config("SEED", "3", "SOLVER.AMP.ENABLED", amp)
+    whole = Trainer(vgg_road(), cfg, device=CPU)
     logs = []
     whole.train(batches(), logs.append)
 
-    first = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+    first = Trainer(vgg_road(), cfg, device=CPU)
     first.train(batches(3), lambda _: None)
     torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+    second = Trainer(vgg_road(), cfg, device=CPU)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert second.iteration == 3
     torch.manual_seed(999)
@@ -137,6 +139,8 @@ def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path):
     assert resumed == logs[3:]
     for key, value in whole.method.state_dict().items():
         assert torch.equal(value, second.method.state_dict()[key]), key
+    if amp == "True":  # a step overflowed, and would again without the scaler's state
+        assert first.amp.scaler.get_scale() == second.amp.scaler.get_scale() < 2**16
 
 
 class TwoStages(Method):
@@ -245,14 +249,19 @@ def batch_norm_source_only():
     return SourceOnly(tiny_segmentor(bn="train", bn_affine=True))
 
 
-METHODS = {"road": vgg_road, "batch_norm": batch_norm_source_only}
+FP16 = ["SOLVER.AMP.ENABLED", "True"]
+METHODS = {
+    "road": (vgg_road, []),
+    "road_fp16": (vgg_road, FP16),
+    "batch_norm": (batch_norm_source_only, []),
+}
 
 
 def train_and_save(folder):
     """What each of the processes trains, or one alone: its share of every iteration."""
     rank, world = distributed.rank(), distributed.world_size()
-    for name, method in METHODS.items():
-        run = Trainer(method(), config("SOLVER.ACCUMULATE", "2", "SEED", "3"), device=CPU)
+    for name, (method, keys) in METHODS.items():
+        run = Trainer(method(), config("SOLVER.ACCUMULATE", "2", "SEED", "3", *keys), device=CPU)
         mine = ([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3))
         run.train(lambda stage, start, mine=mine: mine, lambda _: 0)
         if rank == 0:
