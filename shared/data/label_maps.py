@@ -93,7 +93,7 @@ CAMVID_11 = (
     *("sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car"),
     *("person", "bicycle"),
 )
-ID_TABLES.add("camvid11", dict(enumerate(CAMVID_11)))
+ID_TABLES.add("camvid11", dict(enumerate((*CAMVID_11, "void"))))
 # What each of them takes in, of CamVid's 32 classes and of Cityscapes'.
 _CAMVID_MEMBERS = {
     "building": ("wall", "archway", "bridge", "tunnel"),
