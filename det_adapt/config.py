@@ -4,6 +4,7 @@
 tree after `add_sap_config`; the same file fits both.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,8 +27,13 @@ _CHOICES = {
     "SOLVER.OPTIMIZER": ("SGD", "ADAM"),
 }
 _TORCHVISION_CHOICES = {
-    "MODEL.BACKBONE.NAME": ("build_resnet_backbone", "build_vgg16_backbone"),
+    "MODEL.BACKBONE.NAME": (
+        "build_resnet_backbone",
+        "build_resnet_fpn_backbone",
+        "build_vgg16_backbone",
+    ),
     "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
+    "MODEL.FPN.NORM": ("", "FrozenBN", "BN", "GN"),
     "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
     "MODEL.ROI_BOX_HEAD.NAME": ("", "FastRCNNConvFCHead"),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
@@ -63,8 +69,44 @@ _AT_LEAST = {
 class SapPlan:
     """The pyramids of a run."""
 
-    upper: SapOptions  # on the map that the RPN reads
+    upper: SapOptions  # on the map, or on each chosen map, that the RPN reads
     lower: SapOptions | None = None  # on SAP.LOWER.FEATURE; None without
+    features: tuple[str, ...] = ()  # the chosen maps; (): the one map
+    weights: tuple[float, ...] = ()  # of each one's loss; (): one over their number
+
+    def levels(self, read: Sequence[str]) -> dict[str, float]:
+        """The maps that have a pyramid each, and the weight of its loss.
+
+        Args:
+            read: the maps that the RPN reads.
+
+        Raises:
+            UserError: there are several, and none was chosen; or a choice that does not fit.
+        """
+        names = list(self.features or read)
+        if len(read) > 1 and not self.features:
+            raise UserError(
+                f"the RPN reads {', '.join(read)}: choose the maps that a pyramid pools, in "
+                f"SAP.FEATURES or SapPlan(features=…), e.g. [{', '.join(read[1:4])}]"
+            )
+        if not set(names) <= set(read) or len(set(names)) < len(names):
+            raise UserError(
+                f"SAP.FEATURES is {names}, expected different ones of {', '.join(read)}, the maps "
+                "that the RPN reads (MODEL.RPN.IN_FEATURES)"
+            )
+        if self.lower is not None and len(read) > 1:
+            raise UserError(
+                "SAP.LOWER.FEATURE is for a detector of one map: with a feature pyramid, name all "
+                "maps in SAP.FEATURES"
+            )
+        weights = list(self.weights) or [1 / len(names)] * len(names)
+        positive = _all_numbers(weights) and all(0 < weight < math.inf for weight in weights)
+        if len(weights) != len(names) or not positive:
+            raise UserError(
+                f"SAP.FEATURE_WEIGHTS is {weights}, expected a number above 0 for each of "
+                f"{', '.join(names)}, or [] for one over their number"
+            )
+        return dict(zip(names, weights, strict=True))
 
 
 def defaults() -> Node:
@@ -89,6 +131,9 @@ def add_sap_config(cfg: Node) -> None:
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
+    # of several maps that the RPN reads, those with a pyramid each; [] where it reads one
+    cfg.SAP.FEATURES = []  # e.g. [p3, p4, p5]
+    cfg.SAP.FEATURE_WEIGHTS = []  # of each one's loss; []: one over their number
     cfg.SAP.LOWER = node()  # a second pyramid; its other options are SAP's
     cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
     cfg.SAP.LOWER.LEVELS = [3, 9, 15, 21, 27, 33, 37]  # the windows of the released code
@@ -134,11 +179,7 @@ def check(cfg: Node, tree: Node) -> None:
             f"SAP.ENABLED needs MODEL.META_ARCHITECTURE SAPRCNN, got "
             f"{cfg.MODEL.META_ARCHITECTURE}; SAP.ENABLED False trains on the source only"
         )
-    if len(cfg.MODEL.RPN.IN_FEATURES) != 1:
-        raise UserError(
-            f"MODEL.RPN.IN_FEATURES is {list(cfg.MODEL.RPN.IN_FEATURES)}: the pyramid pools one "
-            "map, name one"
-        )
+    plan.levels(cfg.MODEL.RPN.IN_FEATURES)
 
 
 def check_torchvision(cfg: Node) -> None:
@@ -151,11 +192,10 @@ def sap_plan(cfg: Node) -> SapPlan | None:
     upper = SapOptions.from_config(cfg)
     if not cfg.SAP.ENABLED:
         return None
-    node = cfg.SAP.LOWER
-    if not node.FEATURE:
-        return SapPlan(upper, None)
-    lower = replace(upper, levels=tuple(node.LEVELS), loss_weight=node.LOSS_WEIGHT)
-    return SapPlan(upper, lower)
+    node, lower = cfg.SAP.LOWER, None
+    if node.FEATURE:
+        lower = replace(upper, levels=tuple(node.LEVELS), loss_weight=node.LOSS_WEIGHT)
+    return SapPlan(upper, lower, tuple(cfg.SAP.FEATURES), tuple(cfg.SAP.FEATURE_WEIGHTS))
 
 
 def device_of(cfg: Node) -> torch.device:

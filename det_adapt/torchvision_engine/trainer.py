@@ -13,6 +13,7 @@ from det_adapt.data.build import TrainLoader
 from det_adapt.engines import engine_defaults, seed_step
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
+from det_adapt.weight_names import from_detectron2
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
@@ -130,7 +131,7 @@ def build_detector(cfg: CfgNode) -> SapRCNN:
 
 def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
     """`det_adapt.weights.load_weights` under the names of this engine."""
-    return weights.load_weights(model, cfg, weights.from_detectron2)
+    return weights.load_weights(model, cfg, from_detectron2)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -96,7 +96,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name():
     ("key", "value"),
     [
         ("MODEL.KEYPOINT_ON", "True"),
-        ("MODEL.FPN.IN_FEATURES", "[res2]"),
+        ("MODEL.FPN.FUSE_TYPE", "avg"),
         ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_key_without_effect_is_refused(engine):
         (["MODEL.BACKBONE.FREEZE_AT", "-1"], "MODEL.BACKBONE.FREEZE_AT is -1, expected 0 to 5"),
         (["SAP.ENABLED", "True"], "SAPRCNN"),
         (["SAP.LOSS_WEIGHT", "-1"], "SAP.LOSS_WEIGHT"),
-        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], "one map"),
+        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], r"reads p2, p3: choose .* SAP.FEATURES"),
     ],
 )
 def test_an_unusable_value_is_named(overrides, message):

@@ -18,7 +18,8 @@ from det_adapt.detectron2_engine import Trainer, backbone, build_optimizer
 from det_adapt.engines import engine_config
 from det_adapt.predict import Predictor
 from det_adapt.run import Run
-from det_adapt.weights import fill_detector, from_imagenet, to_detectron2
+from det_adapt.weight_names import from_torchvision, to_detectron2
+from det_adapt.weights import fill_detector
 from shared.cli import call
 from shared.config import CONFIGS
 from shared.errors import UserError
@@ -84,7 +85,7 @@ def test_vgg_is_torchvisions():
         {"features": make_layers([v if v == "M" else v // 16 for v in cfgs["D"]])}
     )
     ours = nn.ModuleDict({"backbone": backbone.VGG16(width=1 / 16, freeze_at=2)})
-    report = fill_detector(ours, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    report = fill_detector(ours, to_detectron2(from_torchvision(theirs.state_dict())), "theirs")
     assert len(report.matched) == 26
     assert report.missing == report.unexpected == []
     images = torch.randn(1, 3, 37, 50)
@@ -102,7 +103,7 @@ def test_resnet_is_torchvisions():
     keys = {f"MODEL.RESNETS.{name}": value for name, value in widths.items()}
     model = build("detectron2", RESNET | ADVERSARY | keys).eval()
     theirs = ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=8).eval()
-    report = fill_detector(model, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    report = fill_detector(model, to_detectron2(from_torchvision(theirs.state_dict())), "theirs")
     assert not report.unexpected and not report.misshapen
     assert {name.split(".")[0] for name in report.missing} == {
         *("proposal_generator", "roi_heads", "sap")

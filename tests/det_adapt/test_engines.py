@@ -9,6 +9,7 @@ from networks import (
     ADVERSARY,
     EMPTY,
     ENGINES,
+    FPN_GN,
     ONE,
     RESNET18,
     RESNET18_STRIDE_8,
@@ -25,7 +26,12 @@ from det_adapt.structures import Sample
 from shared.config import CONFIGS
 from shared.errors import MissingFileError, UserError
 
-MODELS = {"vgg16": VGG16, "resnet18": RESNET18, "resnet18_stride_8": RESNET18_STRIDE_8}
+MODELS = {
+    "vgg16": VGG16,
+    "resnet18": RESNET18,
+    "resnet18_stride_8": RESNET18_STRIDE_8,
+    "resnet18_fpn": FPN_GN,
+}
 
 
 @pytest.fixture(params=ENGINES)
@@ -53,7 +59,9 @@ def losses_of(engine, detector, sources, targets):
 def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, detector):
     losses = losses_of(engine, detector, [ONE, TWO], [unlabeled(TWO), unlabeled(EMPTY)])
     task = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
-    assert set(losses) == task | {"loss_sap", "loss_sap_lower"}
+    several = "p3" in detector.sap.pooled
+    endings = ("_p3", "_p5") if several else ("", "_lower")
+    assert set(losses) == task | {f"loss_sap{ending}" for ending in endings}
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in detector.named_parameters():
@@ -69,17 +77,24 @@ def test_maps_are_as_large_as_those_of_the_image_alone(detector):
     together = detector.target(samples)
     for index, each in enumerate(samples):
         alone = detector.target([each])
-        for maps, own in zip(together, alone, strict=True):
+        for maps, own in zip(flat(together), flat(alone), strict=True):
             assert maps[index].shape == own[0].shape
-        assert alone.features[0].shape[1] == detector.feature_channels
-        assert alone.logits[0].shape[1] == detector.anchors
-        assert alone.lower[0].shape[1] == detector.lower_channels
+        for pooled in detector.sap.pooled.values():
+            lower = pooled.features != pooled.guide
+            channels = detector.lower_channels if lower else detector.feature_channels
+            assert alone.features[pooled.features][0].shape[1] == channels
+            assert alone.logits[pooled.guide][0].shape[1] == detector.anchors
+
+
+def flat(maps):
+    """Per map of the features and of the logits: its tensors of every image."""
+    return [*maps.features.values(), *maps.logits.values()]
 
 
 def equal_maps(ours, theirs):
     return all(
         torch.equal(*pair)
-        for own, other in zip(ours, theirs, strict=True)
+        for own, other in zip(flat(ours), flat(theirs), strict=True)
         for pair in zip(own, other, strict=True)
     )
 
@@ -90,10 +105,7 @@ def test_garbage_in_the_padding_changes_no_map(detector):
     clean = detector.target(samples)
 
     def spoil(module, inputs, stages):
-        for name, maps in (
-            (detector.feature, clean.features),
-            (detector.lower_feature, clean.lower),
-        ):
+        for name, maps in clean.features.items():
             rows, columns = maps[1].shape[2:]
             assert (stages[name].shape[2], stages[name].shape[3]) > (rows, columns)
             stages[name][1, :, rows:] = math.nan

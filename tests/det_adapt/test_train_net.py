@@ -263,8 +263,8 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     assert "NUM_CLASSES is 3" in message and "set it to 1" in message
     message = fails(capsys, "source_toy", *settings, "--eval-only")
     assert "no checkpoint in runs/source_toy" in message
-    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.NORM", "GN")
-    assert "MODEL.FPN.NORM" in message and "--engine detectron2" in message
+    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.FUSE_TYPE", "avg")
+    assert "MODEL.FPN.FUSE_TYPE" in message and "--engine detectron2" in message
     message = fails(capsys, "source_toy", *settings, "SOLVER.BASE_LR", "1e30")
     assert "the loss is not finite" in message and "SOLVER.BASE_LR" in message
     message = fails(capsys, "source_toy", *settings, "--num-gpus", "3", "SOLVER.IMS_PER_BATCH", "4")
