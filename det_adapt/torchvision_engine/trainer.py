@@ -102,7 +102,7 @@ class Trainer:
             group["lr"] = rate * group["lr_mult"]
         enabled = self.cfg.SOLVER.AMP.ENABLED
         with torch.autocast(self.device.type, torch.float16, enabled=enabled):
-            losses, others = self.model(source, target)
+            losses, others = self.model(source, target, self.iteration)
             total = sum(losses.values())
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())

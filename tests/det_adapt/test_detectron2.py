@@ -206,7 +206,7 @@ def test_two_processes_equal_one(toy_root, tmp_path):
             "MODEL.ROI_HEADS.POSITIVE_FRACTION",
             "1.0",
         ),
-        *("DATASETS.TEST", "[]"),
+        *("DATASETS.TEST", "[]", "SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     weights = []
     for processes in ("1", "2"):

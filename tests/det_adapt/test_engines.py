@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import (
     ADVERSARY,
     EMPTY,
@@ -153,6 +154,21 @@ def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
         assert found.masks.shape == (len(found), 242, 321) and found.masks.dtype == torch.bool
     else:
         assert found.masks is None
+
+
+def test_dropout_is_between_the_fully_connected_layers_and_in_training_alone(engine):
+    dropping = build(engine, VGG16, MODEL__ROI_BOX_HEAD__DROPOUT=0.25)
+    plain = build(engine, VGG16)
+    assert dropping.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(dropping.state_dict())
+    head, regions = dropping.roi_heads.box_head, torch.randn(5, 64, 7, 7)
+    torch.manual_seed(0)
+    found = head.train()(regions)
+    torch.manual_seed(0)
+    hidden = F.dropout(head.fc1(regions.flatten(1)).relu(), 0.25)
+    torch.testing.assert_close(found, head.fc2(hidden).relu())
+    assert (hidden == 0).float().mean() > 0.5  # the ReLU's half and a quarter of the rest
+    assert torch.equal(head.eval()(regions), plain.roi_heads.box_head.train()(regions))
 
 
 def adversarial_gradients(engine, detector, beginnings):

@@ -290,6 +290,8 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
         *("SOLVER.BASE_LR", "0.01", "SAP.LR_MULT", "1.0"),
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
+        # Their statistics are those of both processes' images.
+        *("SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
     run_in_two(run, "sapnet_toy", *everything, "OUTPUT_DIR", "two")
