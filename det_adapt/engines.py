@@ -16,6 +16,7 @@ from det_adapt.config import INSTALL_DETECTRON2, check, check_torchvision, hint_
 from det_adapt.structures import Detections, Losses, Maps, Sample
 from shared import distributed
 from shared.errors import UserError
+from shared.progress import LogWindow
 from shared.run.command import load_experiment
 
 ENGINES = ("auto", "detectron2", "torchvision")
@@ -62,19 +63,20 @@ class Trainer(Protocol):
         """Fills the model by MODEL.WEIGHTS and logs what was loaded."""
         ...
 
-    def resume(self) -> None:
-        """Continues from the last checkpoint; MissingFileError where there is none."""
+    def resume(self) -> LogWindow:
+        """Continues from the last checkpoint, and returns what it was given with it;
+        MissingFileError where there is none."""
         ...
 
-    def save(self) -> None:
+    def save(self, log_window: LogWindow | None = None) -> None:
         """Writes a checkpoint of `iteration`, which `resume` continues from."""
         ...
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
-        """From `iteration` to SOLVER.MAX_ITER.
+        """From `iteration` to SOLVER.MAX_ITER; saves nothing by itself.
 
         Args:
-            after_step: gets the logs of each iteration, once its checkpoint, if any, is written.
+            after_step: gets the logs of each iteration.
         """
         ...
 

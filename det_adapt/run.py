@@ -79,7 +79,7 @@ class Run(run.Run):
         if trained:
             self.training.model = load_detector(engine, resolved)
         if resumed:
-            self.training.resume()
+            self.progress.start(self.training.resume())
             logger.info("%s: at iteration %d", self.folder, self.iteration)
 
     @property
@@ -129,10 +129,11 @@ class Run(run.Run):
         return super().train()
 
     def save(self) -> None:
-        self.training.save()
+        self.training.save(self.progress.values)
 
     def fit(self) -> None:
         self.training.train(self.after_step)
+        self.save()
 
     def score(self, predictions: Path, official: Path | None) -> dict:
         """Of the first of DATASETS.TEST; with more, "data_sets" has the means of each, and files of

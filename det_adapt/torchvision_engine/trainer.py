@@ -16,6 +16,7 @@ from det_adapt.torchvision_engine.model import SapRCNN
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
+from shared.progress import LogWindow
 from shared.run.folder import dump_config
 from shared.schedules import multi_step, warm_up
 from shared.weights import LoadReport
@@ -48,15 +49,16 @@ class Trainer:
     def load_weights(self) -> None:
         load_weights(self.model, self.cfg)
 
-    def resume(self) -> None:
+    def resume(self) -> LogWindow:
         """Continues from the run's last checkpoint; MissingFileError where there is none."""
         state = checkpoint.load_run(self.path, FORMAT, SCRIPT)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
+        return state.get("log_window", {})
 
-    def save(self) -> None:
+    def save(self, log_window: LogWindow | None = None) -> None:
         """Writes everything that training continues from and that prediction needs."""
         if not distributed.is_main():
             return
@@ -68,6 +70,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "log_window": dict(log_window or {}),
         }
         checkpoint.check_finite(state["model"], self.iteration)
         checkpoint.save(state, self.path, keep_previous=True)
@@ -76,7 +79,7 @@ class Trainer:
         """From `iteration` to SOLVER.MAX_ITER.
 
         Args:
-            after_step: gets an iteration's losses and rate, after its checkpoint was written.
+            after_step: gets an iteration's losses and rate.
         """
         pairs = TrainLoader(
             self.cfg,
@@ -87,9 +90,6 @@ class Trainer:
         for source, target in pairs:
             logs = self.step(source, target)
             self.iteration += 1
-            last = self.iteration == self.cfg.SOLVER.MAX_ITER
-            if last or self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-                self.save()
             after_step(logs)
 
     def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:

@@ -18,16 +18,25 @@ from shared.data.label_maps import LABEL_SPACES, LabelSpace, label_space
 from shared.data.own import resolve_label_space
 from shared.errors import UserError
 from shared.events import git_revision
+from shared.progress import LogWindow
 from shared.run.folder import check_same_run, checkpoint_at
 
 FORMAT, SCRIPT = 1, "seg_adapt/train.py"
 
 
-def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
+def save_run(
+    path: Path,
+    trainer: Trainer,
+    cfg: CfgNode,
+    space: LabelSpace | None = None,
+    *,
+    log_window: LogWindow | None = None,
+) -> None:
     """Writes the whole state of a run; see `shared.checkpoint.save`.
 
     Args:
         space: the classes when the run began; None: those that DATASETS.LABEL_SPACE names now.
+        log_window: what the log line that has begun averages.
     """
     revision, _ = git_revision()
     space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
@@ -37,6 +46,7 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
         "revision": revision,
         "made_for": conventions(trainer.method.segmentor),
         "label_space": _own_space(space),
+        "log_window": dict(log_window or {}),
         **trainer.state_dict(),
     }
     checkpoint.check_finite(state["method"], trainer.iteration)
@@ -50,8 +60,8 @@ def resume_run(
     space: LabelSpace | None = None,
     *,
     to_score: bool = False,
-) -> None:
-    """Continues `trainer` from a run's checkpoint.
+) -> LogWindow:
+    """Continues `trainer` from a run's checkpoint; returns its `log_window`.
 
     Args:
         space: what `cfg.DATASETS.LABEL_SPACE` stands for, where that was looked up already.
@@ -78,6 +88,7 @@ def resume_run(
             "start a new run with --output"
         )
     trainer.load_state_dict(state)
+    return state.get("log_window", {})
 
 
 def _why_not_longer(cfg: CfgNode, trainer: Trainer) -> str | None:

@@ -134,9 +134,10 @@ class Run(run.Run):
         """
         checkpoint = self.checkpoint if to_score is None else last_checkpoint(to_score)
         if to_score or checkpoint.is_file():
-            resume_run(
+            window = resume_run(
                 checkpoint, self.trainer, self.cfg, self.space, to_score=to_score is not None
             )
+            self.progress.start(window)
             logger.info("%s: at iteration %d", checkpoint, self.trainer.iteration)
 
     def check(self) -> None:
@@ -213,11 +214,6 @@ class Run(run.Run):
         if self.selection and due:
             score = self.selection.update(stage.name, iteration, self.method)
             self.log.write("selection", iteration, {"stage": stage.name, "miou": 100 * score})
-        if iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            self.save()
-
-    def mean_logs(self, means: dict[str, float]) -> dict[str, float]:
-        return distributed.mean_scalars(means)
 
     def _choose(self, stage: StagePlan) -> None:
         """Goes back to the stage's best snapshot where `SELECTION` asks for it."""
@@ -266,4 +262,5 @@ class Run(run.Run):
 
     def save(self) -> None:
         if distributed.is_main():
-            save_run(self.checkpoint, self.trainer, self.cfg, self.space)
+            window = self.progress.values
+            save_run(self.checkpoint, self.trainer, self.cfg, self.space, log_window=window)

@@ -87,7 +87,8 @@ class Trainer:
             self.enter(self.stage_index + 1)
 
     def step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
-        """One optimizer step; returns losses, learning rates and the phases' records."""
+        """One optimizer step; returns losses, learning rates and the phases' records, means over
+        the micro-batches of all processes."""
         self.method.train()
         generators = [
             (index, self._steps(source, target)) for index, source, target in micro_batches
@@ -109,7 +110,7 @@ class Trainer:
             logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
         distributed.mean_buffers(self.method)
         self.method.after_step(self.iteration + 1)
-        return dict(logs)
+        return distributed.mean_scalars(logs)
 
     def _steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
         target = None if target is None else target.to(self.device)

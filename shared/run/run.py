@@ -52,7 +52,7 @@ class Run(ABC):
         self.baseline = baseline
         self.compared = tuple(compared)
         self.log: RunLog | None = None
-        self._progress = Progress(cfg.LOG_PERIOD)
+        self.progress = Progress(cfg.LOG_PERIOD)
         self._signal = 0  # the number of the one that asks for an end
 
     @property
@@ -87,7 +87,8 @@ class Run(ABC):
 
     @abstractmethod
     def save(self) -> None:
-        """Writes a checkpoint of the iteration it is at; every process calls it."""
+        """Writes a checkpoint of the iteration it is at, with `progress.values`; every process
+        calls it."""
 
     @abstractmethod
     def fit(self) -> None:
@@ -122,10 +123,6 @@ class Run(ABC):
     def environment(self) -> dict:
         """What the result depends on beside the config."""
         return describe_environment(self.cfg.MODEL.DEVICE, self.cfg.SEED)
-
-    def mean_logs(self, means: dict[str, float]) -> dict[str, float]:
-        """Logs averaged over processes, where training has not done so."""
-        return means
 
     def compared_predictions(self) -> dict[str, Path]:
         """Title to folder of the predictions of the baseline and the compared runs."""
@@ -169,19 +166,25 @@ class Run(ABC):
             return self._finish()
 
     def after_step(self, logs: dict[str, float]) -> None:
-        """Logs an iteration that is done, and scores on the way."""
-        means = self._progress.add(logs, self.iteration, last=self.at_stage_end)
+        """Logs an iteration that is done, then saves and scores where that is due.
+
+        In this order no line is lost where a killed run goes on from the checkpoint.
+        """
+        means = self.progress.add(logs, self.iteration, last=self.at_stage_end)
         if means is None:
             self.log.advance()
         else:
-            means = self.mean_logs(means) | {"peak_memory_mb": peak_memory(self.device)}
+            means = means | {"peak_memory_mb": peak_memory(self.device)}
             self.log.write("train", self.iteration, {"stage": self.stage, **means})
             self.log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         self.on_step()
+        # `fit` saves the end.
+        if self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0 and self.iteration < self.total:
+            self.save()
         if not self.at_stage_end:
             self._end_if_asked()
             self._score_if_due()
-        self._progress.resume_clock()
+        self.progress.resume_clock()
 
     def _score_if_due(self) -> None:
         period = self.cfg.TEST.EVAL_PERIOD if self.test is not None else 0
@@ -207,7 +210,7 @@ class Run(ABC):
         )
 
     def on_step(self) -> None:
-        """What a half does after an iteration is logged and before it is scored: nothing."""
+        """What a half does after an iteration is logged and before it is saved: nothing."""
         return
 
     def record_scores(self, predictions: Path, official: Path | None = None) -> dict:
@@ -258,7 +261,7 @@ class Run(ABC):
             if active and fresh:
                 (self.folder / METRICS_FILE).unlink(missing_ok=True)
             self.log = RunLog(self.folder, total=total, start=self.iteration, active=active)
-            self._progress.resume_clock()
+            self.progress.resume_clock()
             try:
                 yield
             finally:

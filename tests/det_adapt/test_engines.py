@@ -210,6 +210,7 @@ def train(engine, cfg, *, resume=False):
     else:
         trainer.load_weights()
     trainer.train(logs.append)
+    trainer.save()
     return trainer, logs
 
 
@@ -244,6 +245,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
         pass
 
     def stop(logs):
+        if first.iteration == 2:
+            first.save({"loss/cls": [0.5]})
         if first.iteration == 3:
             raise StopError
 
@@ -251,6 +254,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
     with pytest.raises(StopError):
         first.train(stop)
     # Of the third iteration nothing was saved.
+    assert build_trainer(engine, cfg).resume() == {"loss/cls": [0.5]}
     again, logs_again = train(engine, cfg, resume=True)
     assert logs_again == logs[2:]
     assert equal(again, expected)

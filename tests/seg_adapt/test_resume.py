@@ -5,7 +5,8 @@ import signal
 
 import pytest
 import torch
-from commandline import TOY, comparable, fails, interruption, run
+from commandline import TOY, fails, interruption, run
+from commands import comparable
 
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.engine.run import Run
@@ -16,7 +17,7 @@ from shared.run.folder import last_checkpoint
 
 
 def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeypatch):
-    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings)
+    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings, "LOG_PERIOD", "3")
     assert run(*arguments, "--output", tmp_path / "whole") == 0
 
     with interruption(monkeypatch):
