@@ -1,6 +1,7 @@
 """The two engines, Detectron2 and torchvision, and what a run asks of either."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from det_adapt.config import INSTALL_DETECTRON2, check, check_torchvision, hint_for, seed
 from det_adapt.structures import Detections, Losses, Maps, Sample
-from shared import distributed
+from shared import distributed, gradients
 from shared.errors import UserError
 from shared.progress import LogWindow
 from shared.run.command import load_experiment
@@ -135,6 +136,25 @@ def load_detector(engine: str, cfg: CfgNode) -> nn.Module:
     if report is not None and (report.missing or report.misshapen):
         raise UserError(f"'{cfg.MODEL.WEIGHTS}' is no whole detector: {report}")
     return model.eval()
+
+
+def check_losses(losses: Losses) -> None:
+    """FloatingPointError where their sum is not finite."""
+    if not torch.isfinite(sum(losses.values())):
+        values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+        raise FloatingPointError(f"the loss is not finite ({values})")
+
+
+def not_finite(what: str, iteration: int, cfg: CfgNode, samples: list[Sample]) -> UserError:
+    """The error of a batch; see `shared.gradients.not_finite`."""
+    return gradients.not_finite(
+        what,
+        iteration,
+        names=[sample.name for sample in samples],
+        batch={"samples": [asdict(sample) for sample in samples]},
+        run=cfg.OUTPUT_DIR,
+        rate="SOLVER.BASE_LR",
+    )
 
 
 def seed_step(cfg: CfgNode, iteration: int) -> None:

@@ -31,11 +31,11 @@ from det_adapt.detectron2_engine.build import (
     named_errors,
 )
 from det_adapt.detectron2_engine.sap_rcnn import Inputs, to_inputs
-from det_adapt.engines import engine_defaults, seed_step
+from det_adapt.engines import engine_defaults, not_finite, seed_step
 from det_adapt.source_stage import resolve_weights
 from shared import checkpoint, distributed
 from shared.config import changed
-from shared.errors import MissingFileError, UserError
+from shared.errors import MissingFileError
 from shared.files import write_atomically
 from shared.progress import LogWindow
 from shared.run.folder import dump_config
@@ -60,6 +60,7 @@ class _Checkpointer(DetectionCheckpointer):
     written whole or not at all."""
 
     config = ""
+    keep = 1
 
     def save(self, name: str, **kwargs: Any) -> None:
         if not self.save_to_disk:
@@ -69,9 +70,17 @@ class _Checkpointer(DetectionCheckpointer):
         state |= {key: each.state_dict() for key, each in self.checkpointables.items()}
         checkpoint.save(state | kwargs, Path(self.save_dir) / f"{name}.pth")
         self.tag_last_checkpoint(f"{name}.pth")
+        self._remove_old(kwargs["iteration"])
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename.encode())
+
+    def _remove_old(self, iteration: int) -> None:
+        """Leaves SOLVER.CHECKPOINT_KEEP files, that of `iteration` included."""
+        numbered = {int(p.stem[6:]): p for p in Path(self.save_dir).glob("model_[0-9]*.pth")}
+        older = sorted(number for number in numbered if number < iteration)
+        for number in older[: max(len(older) + 1 - self.keep, 0)]:
+            numbered[number].unlink()
 
 
 class SapTrainer(DefaultTrainer):
@@ -102,6 +111,7 @@ class SapTrainer(DefaultTrainer):
         trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer_class(_in_parallel(model), [], optimizer)
         self.checkpointer = _Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer.keep = cfg.SOLVER.CHECKPOINT_KEEP
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._has_weights = False
         self.register_hooks(self.build_hooks())
@@ -159,10 +169,8 @@ class SapTrainer(DefaultTrainer):
         try:
             return super().train()
         except FloatingPointError as error:
-            raise UserError(
-                f"{str(error).splitlines()[0]} lower SOLVER.BASE_LR or lengthen "
-                "SOLVER.WARMUP_ITERS, and --resume from the last checkpoint"
-            ) from error
+            samples = getattr(loader, "samples", [])
+            raise not_finite(str(error).rstrip("."), self.iter + 1, self.cfg, samples) from error
 
 
 class _Silent(SapTrainer):

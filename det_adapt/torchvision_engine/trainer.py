@@ -10,12 +10,13 @@ from torch import nn
 from det_adapt import weights
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import TrainLoader
-from det_adapt.engines import engine_defaults, seed_step
+from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_step
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
+from shared.gradients import ClipOptions, guard
 from shared.progress import LogWindow
 from shared.run.folder import dump_config
 from shared.schedules import multi_step, warm_up
@@ -73,7 +74,7 @@ class Trainer:
             "log_window": dict(log_window or {}),
         }
         checkpoint.check_finite(state["model"], self.iteration)
-        checkpoint.save(state, self.path, keep_previous=True)
+        checkpoint.save(state, self.path, keep=self.cfg.SOLVER.CHECKPOINT_KEEP)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.
@@ -88,12 +89,16 @@ class Trainer:
             world_size=distributed.world_size(),
         )
         for source, target in pairs:
-            logs = self.step(source, target)
+            try:
+                logs = self.step(source, target)
+            except FloatingPointError as error:
+                samples = [*source, *(target or [])]
+                raise not_finite(str(error), self.iteration + 1, self.cfg, samples) from error
             self.iteration += 1
             after_step(logs)
 
     def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:
-        """One optimizer step."""
+        """One optimizer step; FloatingPointError where a loss or gradient is not finite."""
         self.model.train()
         seed_step(self.cfg, self.iteration)
         rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
@@ -103,13 +108,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.float16, enabled=enabled):
             losses, others = self.model(source, target)
             total = sum(losses.values())
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
-            raise UserError(
-                f"the loss is not finite at iteration {self.iteration + 1} ({values}): lower "
-                "SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS, and --resume from the last "
-                "checkpoint"
-            )
+        check_losses(losses)
         self.scaler.scale(total / distributed.world_size()).backward()
         distributed.sum_gradients(
             [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -152,8 +151,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         for (lr_mult, decay), parameters in groups.items()
     ]
     if solver.OPTIMIZER == "ADAM":
-        return torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
-    return torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+        optimizer = torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    else:
+        optimizer = torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+    guard(optimizer, ClipOptions.from_config(cfg))
+    return optimizer
 
 
 def rate_factor(cfg: CfgNode, iteration: int) -> float:

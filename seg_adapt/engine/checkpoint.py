@@ -19,7 +19,7 @@ from shared.data.own import resolve_label_space
 from shared.errors import UserError
 from shared.events import git_revision
 from shared.progress import LogWindow
-from shared.run.folder import check_same_run, checkpoint_at
+from shared.run.folder import Changes, check_same_run, checkpoint_at
 
 FORMAT, SCRIPT = 1, "seg_adapt/train.py"
 
@@ -50,7 +50,7 @@ def save_run(
         **trainer.state_dict(),
     }
     checkpoint.check_finite(state["method"], trainer.iteration)
-    checkpoint.save(state, path, keep_previous=True)
+    checkpoint.save(state, path, keep=cfg.SOLVER.CHECKPOINT_KEEP)
 
 
 def resume_run(
@@ -60,8 +60,9 @@ def resume_run(
     space: LabelSpace | None = None,
     *,
     to_score: bool = False,
-) -> LogWindow:
-    """Continues `trainer` from a run's checkpoint; returns its `log_window`.
+) -> tuple[LogWindow, Changes]:
+    """Continues `trainer` from a run's checkpoint; returns its `log_window` and what
+    `check_same_run` does.
 
     Args:
         space: what `cfg.DATASETS.LABEL_SPACE` stands for, where that was looked up already.
@@ -72,7 +73,7 @@ def resume_run(
     """
     state = checkpoint.load_run(path, FORMAT, SCRIPT)
     then = flatten(_config(state, cfg.IMPORTS))
-    check_same_run(
+    changes = check_same_run(
         path,
         then,
         flatten(cfg),
@@ -88,7 +89,7 @@ def resume_run(
             "start a new run with --output"
         )
     trainer.load_state_dict(state)
-    return state.get("log_window", {})
+    return state.get("log_window", {}), changes
 
 
 def _why_not_longer(cfg: CfgNode, trainer: Trainer) -> str | None:

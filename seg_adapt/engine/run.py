@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 from tqdm import tqdm
 
 from seg_adapt.config import check
@@ -134,10 +135,10 @@ class Run(run.Run):
         """
         checkpoint = self.checkpoint if to_score is None else last_checkpoint(to_score)
         if to_score or checkpoint.is_file():
-            window = resume_run(
+            log = resume_run(
                 checkpoint, self.trainer, self.cfg, self.space, to_score=to_score is not None
             )
-            self.progress.start(window)
+            self.go_on(*log)
             logger.info("%s: at iteration %d", checkpoint, self.trainer.iteration)
 
     def check(self) -> None:
@@ -259,6 +260,10 @@ class Run(run.Run):
                 columns[f"{self.cfg.METHOD}: {stage.name}"] = folder
         columns[self.cfg.METHOD] = self.predictions
         return prediction_panels(self.cfg, self.method, self.test, self.space, columns, self.device)
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.method.state_dict()
 
     def save(self) -> None:
         if distributed.is_main():

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
 from shared import distributed
+from shared.checkpoint import check_finite
 from shared.data.images import write_png
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment, read_metrics
-from shared.progress import Progress, peak_memory
+from shared.progress import LogWindow, Progress, peak_memory
 from shared.report import write_report
-from shared.run.folder import write_config
+from shared.run.folder import Changes, write_config
 from shared.run.lock import locked
 from shared.run.signals import held_back, resume_command
 
@@ -54,6 +56,7 @@ class Run(ABC):
         self.log: RunLog | None = None
         self.progress = Progress(cfg.LOG_PERIOD)
         self._signal = 0  # the number of the one that asks for an end
+        self._changes: Changes = {}
 
     @property
     @abstractmethod
@@ -84,6 +87,11 @@ class Run(ABC):
     def test_name(self) -> str:
         """What the scored data set is called in the log."""
         return self.test.name
+
+    @property
+    @abstractmethod
+    def weights(self) -> Mapping[str, Tensor]:
+        """Of the model, by name."""
 
     @abstractmethod
     def save(self) -> None:
@@ -124,6 +132,16 @@ class Run(ABC):
         """What the result depends on beside the config."""
         return describe_environment(self.cfg.MODEL.DEVICE, self.cfg.SEED)
 
+    def go_on(self, log_window: LogWindow, changes: Changes) -> None:
+        """What a resumed run's log begins with.
+
+        Args:
+            log_window: of the checkpoint.
+            changes: settings that are not those of before.
+        """
+        self.progress.start(log_window)
+        self._changes = changes
+
     def compared_predictions(self) -> dict[str, Path]:
         """Title to folder of the predictions of the baseline and the compared runs."""
         columns = {}
@@ -145,6 +163,8 @@ class Run(ABC):
         # What is there at iteration 0 is of another model that was scored in this folder.
         with self._logging(self.total, fresh=self.iteration == 0):
             self._describe()
+            if self._changes:
+                self.log.write("changed", self.iteration, self._changes)
             with held_back(self._stop_after_iteration):
                 if not self.at_stage_end:
                     self._score_if_due()  # a run that was killed while it scored
@@ -214,7 +234,8 @@ class Run(ABC):
         return
 
     def record_scores(self, predictions: Path, official: Path | None = None) -> dict:
-        """Scores, and writes that down; see `score`."""
+        """Scores, and writes that down; see `score`. UserError for weights that are not finite."""
+        check_finite(self.weights, self.iteration)
         scores = self.score(predictions, official)
         if distributed.is_main():
             scores = scores | {
