@@ -14,6 +14,7 @@ from fvcore.common.config import CfgNode as Node
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from shared.config import differences, flatten, nested
 from shared.errors import UserError
+from shared.gradients import ClipOptions
 from shared.sap import SapOptions
 from shared.schedules import cosine
 
@@ -57,6 +58,7 @@ _AT_LEAST = {
     "SOLVER.BASE_LR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.CHECKPOINT_KEEP": 1,
     "DATALOADER.NUM_WORKERS": 0,
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "INPUT.MIN_SIZE_TEST": 0,
@@ -138,6 +140,7 @@ def add_sap_config(cfg: Node) -> None:
     cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
+    cfg.SOLVER.CHECKPOINT_KEEP = 2  # of the last ones, the newest included
     cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     cfg.MODEL.VGG.PRETRAINED_FC = True  # of ImageNet's weights, fc6 and fc7 too
@@ -185,6 +188,7 @@ def check(cfg: Node, tree: Node) -> None:
     _check_sizes(cfg)
     _check_lists(values)
     _check_dropout(cfg.MODEL)
+    ClipOptions.from_config(cfg)
     if not 0 <= cfg.MODEL.BACKBONE.FREEZE_AT <= 5:
         raise UserError(
             f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, expected 0 to 5, the "

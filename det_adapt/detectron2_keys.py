@@ -93,6 +93,10 @@ KEYS = {
     "SOLVER.WARMUP_ITERS": 1000,
     "SOLVER.WARMUP_METHOD": "linear",
     "SOLVER.CHECKPOINT_PERIOD": 5000,
+    "SOLVER.CLIP_GRADIENTS.ENABLED": False,  # these four: shared/gradients.py
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "value",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 1.0,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": 2.0,
     "SOLVER.AMP.ENABLED": False,
     "TEST.EVAL_PERIOD": 0,  # iterations; 0: only at the end
     "TEST.DETECTIONS_PER_IMAGE": 100,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from det_adapt.config import SapPlan, sap_plan
 from det_adapt.detectron2_engine.catalog import register_datasets
+from det_adapt.engines import check_losses
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
 from det_adapt.vgg16 import add_dropout
@@ -68,13 +69,15 @@ class SAPRCNN(GeneralizedRCNN):
 
     def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
         """Training: the losses of (source, target), or of a list, the source alone, where there is
-        no adversary. Evaluation: Detectron2's, of a list."""
+        no adversary; FloatingPointError where they are not finite. Evaluation: Detectron2's."""
         if not self.training:
             return super().forward(batched_inputs)
         alone = isinstance(batched_inputs, list)
         source, target = (batched_inputs, None) if alone else batched_inputs
         if self.sap is None:
-            return super().forward(source)
+            losses = super().forward(source)
+            check_losses(losses)
+            return losses
         if target is None:
             raise UserError(
                 "SAP.ENABLED trains on pairs (source, target), got a batch of the source alone: "
@@ -86,7 +89,9 @@ class SAPRCNN(GeneralizedRCNN):
         sap_losses, logs = self.sap(source_maps, self._target(target), storage.iter)
         for name, value in logs.items():
             storage.put_scalar(name, value.item())
-        return losses | sap_losses
+        losses |= sap_losses
+        check_losses(losses)
+        return losses
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         """Also of the torchvision engine's detector, which has other names."""

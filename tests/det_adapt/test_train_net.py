@@ -169,9 +169,10 @@ def test_a_signal_ends_after_its_iteration_which_is_saved(
     assert ended.value.code == 128 + number
     assert "stopped after iteration 3, which is saved; to go on:" in capsys.readouterr().err
     assert run(*arguments, "--resume") == 0
+    ours, whole = (folder / "runs/sapnet_toy" for folder in (tmp_path, adapted.folder))
+    assert commands.comparable(ours) == commands.comparable(whole)
     ours, whole = (
-        checkpoint.load(folder / "runs/sapnet_toy/checkpoints/last.pt")["model"]
-        for folder in (tmp_path, adapted.folder)
+        checkpoint.load(folder / "checkpoints/last.pt")["model"] for folder in (ours, whole)
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in whole.items())
 
