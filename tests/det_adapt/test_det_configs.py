@@ -1,5 +1,7 @@
 """Every detection experiment loads, is complete and builds."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from fvcore.common.config import CfgNode
@@ -27,6 +29,7 @@ def test_they_were_found_in_pairs():
     assert {
         *("foggy", "kitti_cityscapes", "cityscapes_kitti", "clipart", "watercolor", "sim10k"),
         *("foggy_masks", "toy", "toy_foggy", "toy_clipart"),
+        *("foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn"),
     } == set(PAIRS)
     assert len(FILES) == 2 * len(PAIRS)
 
@@ -56,6 +59,35 @@ def test_it_builds_and_says_what_it_is(path):
     build_optimizer(cfg, model)
     assert (model.sap is None) == path.stem.startswith("source_")
     assert max(cfg.SOLVER.STEPS) < cfg.SOLVER.MAX_ITER
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize(
+    ("ours", "theirs", "own"),
+    [
+        ("faster_rcnn_fpn", "Base-RCNN-FPN", ()),
+        ("faster_rcnn_fpn_cityscapes", "Cityscapes/mask_rcnn_R_50_FPN", ("MODEL",)),
+    ],
+)
+def test_a_feature_pyramid_has_the_model_zoos_settings(ours, theirs, own):
+    import detectron2
+    from detectron2.config import get_cfg
+
+    file = Path(detectron2.__file__).parents[1] / "configs" / f"{theirs}.yaml"
+    if not file.is_file():
+        pytest.skip("this Detectron2 comes without its configs")
+    expected, cfg = get_cfg(), get_cfg()
+    expected.merge_from_file(str(file))
+    add_sap_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / "_base_" / f"{ours}.yaml"))
+    own += ("DATASETS.", "MODEL.META_ARCHITECTURE", "INPUT.MASK_FORMAT", "SEED", "TEST.EVAL_PERIOD")
+    found = flatten(cfg)
+    for key, value in flatten(expected).items():
+        if not key.startswith(own):
+            assert plain([found[key]]) == plain([value]), key
+    weights = engine_config("detectron2", CONFIGS / "source_foggy_masks_fpn.yaml", []).MODEL.WEIGHTS
+    zoo = Path(detectron2.__file__).parent / "model_zoo/model_zoo.py"
+    assert weights.rpartition("FPN_3x/")[2] in zoo.read_text()
 
 
 @pytest.mark.detectron2

@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -218,17 +220,14 @@ TINY = [
     *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.WARMUP_ITERS", "0", "SAP.LEVELS", "[1, 3, 6]"),
     *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "SAP.EMBED_CHANNELS", "8", "SAP.GUIDE_CHANNELS", "8"),
     *("MODEL.WEIGHTS", "", "DATASETS.TRAIN", "[toy_cityscapes_det_train]"),
-    *(
-        "DATASETS.TARGET",
-        "[toy_cityscapes_det_val]",
-    ),
+    *("DATASETS.TARGET", "[toy_cityscapes_det_val]"),
 ]
 
 
-def settings(engine, root, output, *overrides):
+def settings(engine, root, output, *overrides, experiment="sapnet_toy"):
     """Of a run on toy images, from scratch."""
     own = ["DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output)]
-    return engine_config(engine, CONFIGS / "sapnet_toy.yaml", [*TINY, *own, *overrides])
+    return engine_config(engine, CONFIGS / f"{experiment}.yaml", [*TINY, *own, *overrides])
 
 
 def train(engine, cfg, *, resume=False):
@@ -248,25 +247,42 @@ def equal(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
+ADVERSARIES = {  # the experiments, and what their adversaries log
+    "sapnet_toy": {"loss/sap", "accuracy/domain"},
+    "sapnet_toy_fpn": {
+        *("loss/sap_p3", "loss/sap_p4", "accuracy/domain_p3", "accuracy/domain_p4"),
+    },
+}
+
+
 @pytest.fixture(scope="module", params=ENGINES)
-def whole(toy_root, tmp_path_factory, request):
-    """An uninterrupted run: its engine, its trainer and what it logged."""
-    cfg = settings(request.param, toy_root, tmp_path_factory.mktemp("whole"))
-    return request.param, *train(request.param, cfg)
+def trained_by(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=ADVERSARIES)
+def whole(trained_by, toy_root, tmp_path_factory, request):
+    """An uninterrupted run: `settings` of its like, its trainer and what it logged."""
+    alike = partial(settings, trained_by, experiment=request.param)
+    cfg = alike(toy_root, tmp_path_factory.mktemp("whole"))
+    return SimpleNamespace(
+        engine=trained_by, experiment=request.param, settings=alike, result=train(trained_by, cfg)
+    )
 
 
 def test_training_logs_losses_accuracy_and_rate(whole):
-    _, trainer, logs = whole
+    trainer, logs = whole.result
     assert len(logs) == trainer.iteration == 4
-    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg", "sap")}
-    assert all(set(entry) == losses | {"accuracy/domain", "lr/model"} for entry in logs)
+    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg")}
+    expected = losses | ADVERSARIES[whole.experiment] | {"lr/model"}
+    assert all(set(entry) == expected for entry in logs)
     assert all(math.isfinite(value) for entry in logs for value in entry.values())
     assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
-    engine, expected, logs = whole
-    cfg = settings(engine, toy_root, tmp_path)
+    engine, (expected, logs) = whole.engine, whole.result
+    cfg = whole.settings(toy_root, tmp_path)
     with pytest.raises(MissingFileError):
         build_trainer(engine, cfg).resume()
 
@@ -291,22 +307,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
 
 
 def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp_path):
-    engine, expected, _ = whole
+    expected, _ = whole.result
     shutil.copytree(toy_root / "toy", tmp_path / "toy")
     # The target is the validation split, the source the other.
     labels = [p for p in (tmp_path / "toy/cityscapes/gtFine/val").rglob("*") if p.is_file()]
     assert any(path.name.endswith("instanceIds.png") for path in labels)
     for path in labels:
         path.write_text("poison")
-    assert equal(train(engine, settings(engine, tmp_path, tmp_path / "run"))[0], expected)
+    poisoned, _ = train(whole.engine, whole.settings(tmp_path, tmp_path / "run"))
+    assert equal(poisoned, expected)
 
 
 def test_adaptation_starts_from_the_source_stage_and_its_detector(
     whole, toy_root, tmp_path, caplog
 ):
-    engine, adapted, _ = whole
-    source = settings(engine, toy_root, tmp_path / "1", "SAP.ENABLED", "False")
-    fresh = build_trainer(engine, settings(engine, toy_root, tmp_path / "0")).model.state_dict()
+    engine, (adapted, _) = whole.engine, whole.result
+    source = whole.settings(toy_root, tmp_path / "1", "SAP.ENABLED", "False")
+    fresh = build_trainer(engine, whole.settings(toy_root, tmp_path / "0")).model.state_dict()
     without = build_trainer(engine, source).model.state_dict()
     # With and without adversary, the detector starts the same.
     assert not any(name.startswith("sap.") for name in without)
@@ -315,10 +332,10 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
     [path] = [p for p in (tmp_path / "1").rglob("*") if p.name in ("last.pt", "model_final.pth")]
     caplog.set_level("INFO")
     continued = build_trainer(
-        engine, settings(engine, toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
+        engine, whole.settings(toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
     )
     continued.load_weights()
-    assert "missing (new layers): sap.upper.*" in caplog.text
+    assert "missing (new layers): sap." in caplog.text
     state = continued.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in trained.items())
     assert set(state) == set(adapted.model.state_dict())

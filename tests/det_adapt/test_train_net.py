@@ -282,7 +282,8 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(root, settings, tmp_path, capsys):
+@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn"])
+def test_two_processes_equal_one(root, settings, tmp_path, capsys, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
         *(*settings, "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1"),
@@ -294,8 +295,8 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         # Their statistics are those of both processes' images.
         *("SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
-    assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
-    run_in_two(run, "sapnet_toy", *everything, "OUTPUT_DIR", "two")
+    assert run(experiment, *everything, "OUTPUT_DIR", "one") == 0
+    run_in_two(run, experiment, *everything, "OUTPUT_DIR", "two")
     one, two = (
         checkpoint.load(tmp_path / n / "checkpoints/last.pt")["model"] for n in ("one", "two")
     )
