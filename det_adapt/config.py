@@ -27,6 +27,7 @@ _CHOICES = {
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "INPUT.RANDOM_FLIP": ("horizontal", "none"),
     "SOLVER.OPTIMIZER": ("SGD", "ADAM"),
+    "TEST.PROTOCOL": ("ours", "paper"),
 }
 _POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")
 _TORCHVISION_CHOICES = {
@@ -66,6 +67,8 @@ _AT_LEAST = {
     "INPUT.MAX_SIZE_TEST": 1,
     "MODEL.ROI_HEADS.NUM_CLASSES": 1,
     "TEST.EVAL_PERIOD": 0,
+    "DATASETS.MIN_BOX_SIZE": 0,
+    "TEST.PAPER_MIN_BOX_SIZE": 0,
     "SAP.LOSS_END": 0,
     "SAP.LOWER.LOSS_WEIGHT": 0,
     "SAP.LOWER.EMBED_KERNEL": 0,
@@ -137,6 +140,10 @@ def add_sap_config(cfg: Node) -> None:
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
     cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
+    cfg.DATASETS.MIN_BOX_SIZE = 0.0  # pixels of the file; smaller source boxes are not trained on
+    cfg.TEST.PROTOCOL = "ours"  # which AP50 comes first: ours | paper; the other stands beside it
+    # of the truth of the paper's AP50, in which groups count neither as objects nor as excuses
+    cfg.TEST.PAPER_MIN_BOX_SIZE = 0.0  # pixels of the file; released code: 5 for Cityscapes' 8
     cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM

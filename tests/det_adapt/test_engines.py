@@ -14,6 +14,7 @@ from networks import (
     ENGINES,
     FPN_GN,
     ONE,
+    RELEASED,
     RESNET18,
     RESNET18_STRIDE_8,
     TWO,
@@ -72,6 +73,32 @@ def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, de
         frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
         assert parameter.requires_grad != frozen, name
         assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+
+
+RELEASED_ADVERSARY = ADVERSARY | {
+    "SAP.EMBED_KERNEL": 3,
+    "SAP.EMBED_NORM": "bn",
+    "SAP.EMBED_DROPOUT": 0.5,
+    "SAP.ALIGN_CORNERS": True,
+    "SAP.Z_NORM": "bn",
+    "SAP.LOSS_END": 0.1,
+    "SAP.LOWER.EMBED_KERNEL": 1,
+    "SAP.LOWER.GUIDE_KERNEL": 1,
+}
+
+
+def test_the_released_recipe_trains_everything(engine):
+    """Images of two sizes in a batch, whose statistics z's BatchNorm has."""
+    released = VGG16 | RELEASED | RELEASED_ADVERSARY | {"MODEL.ROI_BOX_HEAD.DROPOUT": 0.5}
+    detector = build(engine, released)
+    sources, targets = [ONE, TWO, EMPTY], [unlabeled(TWO), unlabeled(ONE), unlabeled(EMPTY)]
+    losses = losses_of(engine, detector, sources, targets)
+    sum(losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
+        assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+    with pytest.raises(UserError, match=r"raise SOLVER.IMS_PER_BATCH"):
+        losses_of(engine, detector, [ONE], targets)
 
 
 @torch.no_grad()
