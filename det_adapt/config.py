@@ -4,6 +4,7 @@
 tree after `add_sap_config`; the same file fits both.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from fvcore.common.config import CfgNode as Node
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from shared.config import differences, flatten, nested
 from shared.errors import UserError
+from shared.gradients import ClipOptions
 from shared.precision import PRECISIONS
 from shared.sap import SapOptions
 from shared.schedules import cosine
@@ -31,8 +33,13 @@ _CHOICES = {
 }
 _POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")
 _TORCHVISION_CHOICES = {
-    "MODEL.BACKBONE.NAME": ("build_resnet_backbone", "build_vgg16_backbone"),
+    "MODEL.BACKBONE.NAME": (
+        "build_resnet_backbone",
+        "build_resnet_fpn_backbone",
+        "build_vgg16_backbone",
+    ),
     "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
+    "MODEL.FPN.NORM": ("", "FrozenBN", "BN", "GN"),
     "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
     "MODEL.ROI_BOX_HEAD.NAME": ("", "FastRCNNConvFCHead"),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": _POOLERS,
@@ -55,6 +62,7 @@ _AT_LEAST = {
     "SOLVER.BASE_LR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.CHECKPOINT_KEEP": 1,
     "DATALOADER.NUM_WORKERS": 0,
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "INPUT.MIN_SIZE_TEST": 0,
@@ -75,10 +83,46 @@ _AT_LEAST = {
 class SapPlan:
     """The pyramids of a run."""
 
-    upper: SapOptions  # on the map that the RPN reads
+    upper: SapOptions  # on the map, or on each chosen map, that the RPN reads
     lower: SapOptions | None = None  # on SAP.LOWER.FEATURE; None without
+    features: tuple[str, ...] = ()  # the chosen maps; (): the one map
+    weights: tuple[float, ...] = ()  # of each one's loss; (): one over their number
     loss_end: float = 1.0  # share of each λ that a cosine over `iterations` ends at; 1: constant
     iterations: int = 1
+
+    def levels(self, read: Sequence[str]) -> dict[str, float]:
+        """The maps that have a pyramid each, and the weight of its loss.
+
+        Args:
+            read: the maps that the RPN reads.
+
+        Raises:
+            UserError: there are several, and none was chosen; or a choice that does not fit.
+        """
+        names = list(self.features or read)
+        if len(read) > 1 and not self.features:
+            raise UserError(
+                f"the RPN reads {', '.join(read)}: choose the maps that a pyramid pools, in "
+                f"SAP.FEATURES or SapPlan(features=…), e.g. [{', '.join(read[1:4])}]"
+            )
+        if not set(names) <= set(read) or len(set(names)) < len(names):
+            raise UserError(
+                f"SAP.FEATURES is {names}, expected different ones of {', '.join(read)}, the maps "
+                "that the RPN reads (MODEL.RPN.IN_FEATURES)"
+            )
+        if self.lower is not None and len(read) > 1:
+            raise UserError(
+                "SAP.LOWER.FEATURE is for a detector of one map: with a feature pyramid, name all "
+                "maps in SAP.FEATURES"
+            )
+        weights = list(self.weights) or [1 / len(names)] * len(names)
+        positive = _all_numbers(weights) and all(0 < weight < math.inf for weight in weights)
+        if len(weights) != len(names) or not positive:
+            raise UserError(
+                f"SAP.FEATURE_WEIGHTS is {weights}, expected a number above 0 for each of "
+                f"{', '.join(names)}, or [] for one over their number"
+            )
+        return dict(zip(names, weights, strict=True))
 
     def weight_share(self, iteration: int) -> float:
         """What each λ is multiplied by; `iteration` counts from 0, the released code's from 1."""
@@ -108,6 +152,7 @@ def add_sap_config(cfg: Node) -> None:
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
     cfg.SOLVER.ACCUMULATE = 1  # forwards of IMS_PER_BATCH images, whose gradients make one step
     cfg.SOLVER.AMP.PRECISION = "fp16"  # | bf16; of SOLVER.AMP.ENABLED
+    cfg.SOLVER.CHECKPOINT_KEEP = 2  # of the last ones, the newest included
     cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     cfg.MODEL.VGG.PRETRAINED_FC = True  # of ImageNet's weights, fc6 and fc7 too
@@ -115,6 +160,9 @@ def add_sap_config(cfg: Node) -> None:
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
+    # of several maps that the RPN reads, those with a pyramid each; [] where it reads one
+    cfg.SAP.FEATURES = []  # e.g. [p3, p4, p5]
+    cfg.SAP.FEATURE_WEIGHTS = []  # of each one's loss; []: one over their number
     # share of lambda that half a cosine ends at in the last iteration, as released for Watercolor
     cfg.SAP.LOSS_END = 1.0  # 1: lambda is constant
     cfg.SAP.LOWER = node()  # a second pyramid; its other options are SAP's
@@ -152,6 +200,7 @@ def check(cfg: Node, tree: Node) -> None:
     _check_sizes(cfg)
     _check_lists(values)
     _check_dropout(cfg.MODEL)
+    ClipOptions.from_config(cfg)
     if not 0 <= cfg.MODEL.BACKBONE.FREEZE_AT <= 5:
         raise UserError(
             f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, expected 0 to 5, the "
@@ -165,11 +214,7 @@ def check(cfg: Node, tree: Node) -> None:
             f"SAP.ENABLED needs MODEL.META_ARCHITECTURE SAPRCNN, got "
             f"{cfg.MODEL.META_ARCHITECTURE}; SAP.ENABLED False trains on the source only"
         )
-    if len(cfg.MODEL.RPN.IN_FEATURES) != 1:
-        raise UserError(
-            f"MODEL.RPN.IN_FEATURES is {list(cfg.MODEL.RPN.IN_FEATURES)}: the pyramid pools one "
-            "map, name one"
-        )
+    plan.levels(cfg.MODEL.RPN.IN_FEATURES)
 
 
 def check_torchvision(cfg: Node) -> None:
@@ -197,7 +242,14 @@ def sap_plan(cfg: Node) -> SapPlan | None:
             embed_kernel=node.EMBED_KERNEL or upper.embed_kernel,
             guide_kernel=node.GUIDE_KERNEL or upper.guide_kernel,
         )
-    return SapPlan(upper, lower, loss_end=cfg.SAP.LOSS_END, iterations=cfg.SOLVER.MAX_ITER)
+    return SapPlan(
+        upper,
+        lower,
+        tuple(cfg.SAP.FEATURES),
+        tuple(cfg.SAP.FEATURE_WEIGHTS),
+        loss_end=cfg.SAP.LOSS_END,
+        iterations=cfg.SOLVER.MAX_ITER,
+    )
 
 
 def device_of(cfg: Node) -> torch.device:

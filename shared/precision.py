@@ -27,6 +27,7 @@ class MixedPrecision:
         self.dtype = PRECISIONS[amp.PRECISION]
         scales = amp.ENABLED and amp.PRECISION == "fp16"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scales)
+        self._stepped = False
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
@@ -35,14 +36,15 @@ class MixedPrecision:
         """`loss.backward(**arguments)`, of the scaled loss."""
         self.scaler.scale(loss).backward(**arguments)
 
-    def step(self, *optimizers: Optimizer) -> None:
-        """Steps each by its unscaled gradients; one that has none is left alone."""
-        with_gradients = [
-            optimizer
-            for optimizer in optimizers
-            if any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
-        ]
-        for optimizer in with_gradients:
+    def step(self, optimizer: Optimizer) -> None:
+        """By the unscaled gradients; without any, nothing happens."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if any(parameter.grad is not None for parameter in parameters):
             self.scaler.step(optimizer)
-        if with_gradients:
+            self._stepped = True
+
+    def update(self) -> None:
+        """Adapts the scale, once the iteration's optimizers have stepped."""
+        if self._stepped:
             self.scaler.update()
+        self._stepped = False

@@ -53,6 +53,9 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
 
     Without SAP.ENABLED there is no target. What is missing is named here, not in the first
     iteration; `start` may be changed until then.
+
+    Attributes:
+        samples: of both domains, those of the iteration that is trained.
     """
 
     def __init__(self, cfg: CfgNode, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -74,6 +77,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             )
         images = share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, world_size)
         self.start = start
+        self.samples: list[Sample] = []
         self._from = partial(
             PairedLoader,
             source,
@@ -84,8 +88,10 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
         )
 
     def __iter__(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
-        loader = self._from(start=self.start)
-        return ((source, target) for forwards in loader for _, source, target in forwards)
+        for forwards in self._from(start=self.start):
+            pairs = [(source, target) for _, source, target in forwards]
+            self.samples = [sample for pair in pairs for each in pair for sample in each or ()]
+            yield from pairs
 
 
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:

@@ -12,13 +12,16 @@ from torch import nn
 from det_adapt import weights
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import TrainLoader
-from det_adapt.engines import engine_defaults, seed_forward
+from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_forward
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
+from det_adapt.weight_names import from_detectron2
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
+from shared.gradients import ClipOptions, guard
 from shared.precision import MixedPrecision
+from shared.progress import LogWindow
 from shared.run.folder import dump_config
 from shared.schedules import multi_step, warm_up
 from shared.weights import LoadReport
@@ -52,15 +55,16 @@ class Trainer:
     def load_weights(self) -> None:
         load_weights(self.model, self.cfg)
 
-    def resume(self) -> None:
+    def resume(self) -> LogWindow:
         """Continues from the run's last checkpoint; MissingFileError where there is none."""
         state = checkpoint.load_run(self.path, FORMAT, SCRIPT)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.amp.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
+        return state.get("log_window", {})
 
-    def save(self) -> None:
+    def save(self, log_window: LogWindow | None = None) -> None:
         """Writes everything that training continues from and that prediction needs."""
         if not distributed.is_main():
             return
@@ -72,28 +76,32 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.amp.scaler.state_dict(),
+            "log_window": dict(log_window or {}),
         }
         checkpoint.check_finite(state["model"], self.iteration)
-        checkpoint.save(state, self.path, keep_previous=True)
+        checkpoint.save(state, self.path, keep=self.cfg.SOLVER.CHECKPOINT_KEEP)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.
 
         Args:
-            after_step: gets an iteration's losses and rate, after its checkpoint was written.
+            after_step: gets an iteration's losses and rate.
         """
         rank, world_size = distributed.rank(), distributed.world_size()
-        pairs = iter(TrainLoader(self.cfg, start=self.iteration, rank=rank, world_size=world_size))
+        loader = TrainLoader(self.cfg, start=self.iteration, rank=rank, world_size=world_size)
+        pairs = iter(loader)
         while self.iteration < self.cfg.SOLVER.MAX_ITER:
-            logs = self.step(islice(pairs, self.cfg.SOLVER.ACCUMULATE))
+            try:
+                logs = self.step(islice(pairs, self.cfg.SOLVER.ACCUMULATE))
+            except FloatingPointError as error:
+                what, number = str(error), self.iteration + 1
+                raise not_finite(what, number, self.cfg, loader.samples) from error
             self.iteration += 1
-            last = self.iteration == self.cfg.SOLVER.MAX_ITER
-            if last or self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-                self.save()
             after_step(logs)
 
     def step(self, pairs: Iterable[Pair]) -> dict[str, float]:
-        """One optimizer step, by the mean gradient of SOLVER.ACCUMULATE pairs."""
+        """One optimizer step, by the mean gradient of SOLVER.ACCUMULATE pairs; FloatingPointError
+        where a loss or gradient is not finite."""
         self.model.train()
         rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
         for group in self.optimizer.param_groups:
@@ -107,6 +115,7 @@ class Trainer:
             [p for group in self.optimizer.param_groups for p in group["params"]]
         )
         self.amp.step(self.optimizer)
+        self.amp.update()
         self.optimizer.zero_grad(set_to_none=True)
         distributed.mean_buffers(self.model)
         return distributed.mean_scalars(values) | {"lr/model": rate}
@@ -116,13 +125,7 @@ class Trainer:
         with self.amp.autocast():
             losses, others = self.model(*pair, self.iteration)
             total = sum(losses.values())
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
-            raise UserError(
-                f"the loss is not finite at iteration {self.iteration + 1} ({values}): lower "
-                "SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS, and --resume from the last "
-                "checkpoint"
-            )
+        check_losses(losses)
         self.amp.backward(total / (distributed.world_size() * self.cfg.SOLVER.ACCUMULATE))
         values = {f"loss/{n.removeprefix('loss_')}": loss.item() for n, loss in losses.items()}
         return values | {name: value.item() for name, value in others.items()}
@@ -135,7 +138,7 @@ def build_detector(cfg: CfgNode) -> SapRCNN:
 
 def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
     """`det_adapt.weights.load_weights` under the names of this engine."""
-    return weights.load_weights(model, cfg, weights.from_detectron2)
+    return weights.load_weights(model, cfg, from_detectron2)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -157,8 +160,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         for (lr_mult, decay), parameters in groups.items()
     ]
     if solver.OPTIMIZER == "ADAM":
-        return torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
-    return torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+        optimizer = torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    else:
+        optimizer = torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+    guard(optimizer, ClipOptions.from_config(cfg))
+    return optimizer
 
 
 def rate_factor(cfg: CfgNode, iteration: int) -> float:

@@ -69,6 +69,32 @@ RESNET18_STRIDE_8 = (
         "MODEL.ROI_HEADS.IN_FEATURES": ["res3"],
     }
 )
+FPN = FC_HEAD | {
+    "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+    "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [24], [48], [96], [128]],
+    "MODEL.RPN.IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+    "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3", "p4", "p5"],
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 2,
+    "SAP.FEATURES": ["p3", "p5"],
+}
+FPN_GN = FPN | {
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 32,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.NORM": "GN",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.FPN.NORM": "GN",
+    "MODEL.FPN.IN_FEATURES": ["res3", "res4", "res5"],
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[24, 48, 96]],
+    "MODEL.RPN.IN_FEATURES": ["p3", "p4", "p5", "p6"],
+    "MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p4", "p5"],
+}
 RELEASED = {  # as SAPNet's released code has it
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 1,
     "MODEL.RPN.BOUNDARY_THRESH": 0,

@@ -97,7 +97,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name():
     ("key", "value"),
     [
         ("MODEL.KEYPOINT_ON", "True"),
-        ("MODEL.FPN.IN_FEATURES", "[res2]"),
+        ("MODEL.FPN.FUSE_TYPE", "avg"),
         ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_key_without_effect_is_refused(engine):
         (["MODEL.ROI_BOX_HEAD.DROPOUT", "0.5"], "StandardROIHeads .* set it to 0"),
         (["SAP.ENABLED", "True"], "SAPRCNN"),
         (["SAP.LOSS_WEIGHT", "-1"], "SAP.LOSS_WEIGHT"),
-        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], "one map"),
+        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], r"reads p2, p3: choose .* SAP.FEATURES"),
     ],
 )
 def test_an_unusable_value_is_named(overrides, message):

@@ -1,5 +1,7 @@
 """Every detection experiment loads, is complete and builds."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from fvcore.common.config import CfgNode
@@ -34,7 +36,8 @@ VGG_ROWS, RESNET_ROWS = 600 // 16, -(-600 // 16)
 
 def test_they_were_found_in_pairs():
     released = {f"{pair}_released" for pair in PAPER}
-    assert {*PAPER, *released, "toy", "toy_foggy", "toy_clipart"} == set(PAIRS)
+    fpn = {"foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn"}
+    assert {*PAPER, *released, *fpn, "toy", "toy_foggy", "toy_clipart"} == set(PAIRS)
     assert len(FILES) == 2 * len(PAIRS)
 
 
@@ -66,11 +69,40 @@ def test_it_builds_and_says_what_it_is(path):
 
 
 @pytest.mark.detectron2
+@pytest.mark.parametrize(
+    ("ours", "theirs", "own"),
+    [
+        ("faster_rcnn_fpn", "Base-RCNN-FPN", ()),
+        ("faster_rcnn_fpn_cityscapes", "Cityscapes/mask_rcnn_R_50_FPN", ("MODEL",)),
+    ],
+)
+def test_a_feature_pyramid_has_the_model_zoos_settings(ours, theirs, own):
+    import detectron2
+    from detectron2.config import get_cfg
+
+    file = Path(detectron2.__file__).parents[1] / "configs" / f"{theirs}.yaml"
+    if not file.is_file():
+        pytest.skip("this Detectron2 comes without its configs")
+    expected, cfg = get_cfg(), get_cfg()
+    expected.merge_from_file(str(file))
+    add_sap_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / "_base_" / f"{ours}.yaml"))
+    own += ("DATASETS.", "MODEL.META_ARCHITECTURE", "INPUT.MASK_FORMAT", "SEED", "TEST.EVAL_PERIOD")
+    found = flatten(cfg)
+    for key, value in flatten(expected).items():
+        if not key.startswith(own):
+            assert plain([found[key]]) == plain([value]), key
+    weights = engine_config("detectron2", CONFIGS / "source_foggy_masks_fpn.yaml", []).MODEL.WEIGHTS
+    zoo = Path(detectron2.__file__).parent / "model_zoo/model_zoo.py"
+    assert weights.rpartition("FPN_3x/")[2] in zoo.read_text()
+
+
+@pytest.mark.detectron2
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_detectron2_builds_the_same_network(path):
     from detectron2.modeling import build_model
 
-    from det_adapt.weights import to_detectron2
+    from det_adapt.weight_names import to_detectron2
 
     ours = engine_config("torchvision", path, [])
     with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from networks import (
     ADVERSARY,
     EMPTY,
     ENGINES,
+    FPN_GN,
     ONE,
     RELEASED,
     RESNET18,
@@ -24,10 +26,16 @@ from networks import (
 
 from det_adapt.engines import build_trainer, engine_config
 from det_adapt.structures import Sample
+from shared import checkpoint
 from shared.config import CONFIGS
 from shared.errors import MissingFileError, UserError
 
-MODELS = {"vgg16": VGG16, "resnet18": RESNET18, "resnet18_stride_8": RESNET18_STRIDE_8}
+MODELS = {
+    "vgg16": VGG16,
+    "resnet18": RESNET18,
+    "resnet18_stride_8": RESNET18_STRIDE_8,
+    "resnet18_fpn": FPN_GN,
+}
 
 
 @pytest.fixture(params=ENGINES)
@@ -55,7 +63,9 @@ def losses_of(engine, detector, sources, targets):
 def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, detector):
     losses = losses_of(engine, detector, [ONE, TWO], [unlabeled(TWO), unlabeled(EMPTY)])
     task = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
-    assert set(losses) == task | {"loss_sap", "loss_sap_lower"}
+    several = "p3" in detector.sap.pooled
+    endings = ("_p3", "_p5") if several else ("", "_lower")
+    assert set(losses) == task | {f"loss_sap{ending}" for ending in endings}
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in detector.named_parameters():
@@ -97,17 +107,24 @@ def test_maps_are_as_large_as_those_of_the_image_alone(detector):
     together = detector.target(samples)
     for index, each in enumerate(samples):
         alone = detector.target([each])
-        for maps, own in zip(together, alone, strict=True):
+        for maps, own in zip(flat(together), flat(alone), strict=True):
             assert maps[index].shape == own[0].shape
-        assert alone.features[0].shape[1] == detector.feature_channels
-        assert alone.logits[0].shape[1] == detector.anchors
-        assert alone.lower[0].shape[1] == detector.lower_channels
+        for pooled in detector.sap.pooled.values():
+            lower = pooled.features != pooled.guide
+            channels = detector.lower_channels if lower else detector.feature_channels
+            assert alone.features[pooled.features][0].shape[1] == channels
+            assert alone.logits[pooled.guide][0].shape[1] == detector.anchors
+
+
+def flat(maps):
+    """Per map of the features and of the logits: its tensors of every image."""
+    return [*maps.features.values(), *maps.logits.values()]
 
 
 def equal_maps(ours, theirs):
     return all(
         torch.equal(*pair)
-        for own, other in zip(ours, theirs, strict=True)
+        for own, other in zip(flat(ours), flat(theirs), strict=True)
         for pair in zip(own, other, strict=True)
     )
 
@@ -118,10 +135,7 @@ def test_garbage_in_the_padding_changes_no_map(detector):
     clean = detector.target(samples)
 
     def spoil(module, inputs, stages):
-        for name, maps in (
-            (detector.feature, clean.features),
-            (detector.lower_feature, clean.lower),
-        ):
+        for name, maps in clean.features.items():
             rows, columns = maps[1].shape[2:]
             assert (stages[name].shape[2], stages[name].shape[3]) > (rows, columns)
             stages[name][1, :, rows:] = math.nan
@@ -232,17 +246,14 @@ TINY = [
     *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.WARMUP_ITERS", "0", "SAP.LEVELS", "[1, 3, 6]"),
     *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "SAP.EMBED_CHANNELS", "8", "SAP.GUIDE_CHANNELS", "8"),
     *("MODEL.WEIGHTS", "", "DATASETS.TRAIN", "[toy_cityscapes_det_train]"),
-    *(
-        "DATASETS.TARGET",
-        "[toy_cityscapes_det_val]",
-    ),
+    *("DATASETS.TARGET", "[toy_cityscapes_det_val]"),
 ]
 
 
-def settings(engine, root, output, *overrides):
+def settings(engine, root, output, *overrides, experiment="sapnet_toy"):
     """Of a run on toy images, from scratch."""
     own = ["DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output)]
-    return engine_config(engine, CONFIGS / "sapnet_toy.yaml", [*TINY, *own, *overrides])
+    return engine_config(engine, CONFIGS / f"{experiment}.yaml", [*TINY, *own, *overrides])
 
 
 def train(engine, cfg, *, resume=False):
@@ -253,6 +264,7 @@ def train(engine, cfg, *, resume=False):
     else:
         trainer.load_weights()
     trainer.train(logs.append)
+    trainer.save()
     return trainer, logs
 
 
@@ -261,9 +273,14 @@ def equal(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
-MIXED = {
-    "fp32": [],
-    "fp16, accumulated": ["SOLVER.AMP.ENABLED", "True", "SOLVER.ACCUMULATE", "2"],
+ADVERSARIES = {  # the experiments, and what their adversaries log
+    "sapnet_toy": {"loss/sap", "accuracy/domain"},
+    "sapnet_toy_fpn": {
+        *("loss/sap_p3", "loss/sap_p4", "accuracy/domain_p3", "accuracy/domain_p4"),
+    },
+}
+OVERRIDES = {
+    "sapnet_toy_fpn": ["SOLVER.AMP.ENABLED", "True", "SOLVER.ACCUMULATE", "2"],
 }
 
 
@@ -272,30 +289,33 @@ def trained_by(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=MIXED)
-def overrides(request):
-    return MIXED[request.param]
+@pytest.fixture(scope="module", params=ADVERSARIES)
+def whole(trained_by, toy_root, tmp_path_factory, request):
+    """An uninterrupted run: `settings` of its like, its trainer and what it logged."""
 
+    def alike(root, output, *overrides):
+        overrides = [*OVERRIDES.get(request.param, []), *overrides]
+        return settings(trained_by, root, output, *overrides, experiment=request.param)
 
-@pytest.fixture(scope="module")
-def whole(toy_root, tmp_path_factory, trained_by, overrides):
-    """An uninterrupted run: its engine, its trainer and what it logged."""
-    cfg = settings(trained_by, toy_root, tmp_path_factory.mktemp("whole"), *overrides)
-    return trained_by, *train(trained_by, cfg)
+    cfg = alike(toy_root, tmp_path_factory.mktemp("whole"))
+    return SimpleNamespace(
+        engine=trained_by, experiment=request.param, settings=alike, result=train(trained_by, cfg)
+    )
 
 
 def test_training_logs_losses_accuracy_and_rate(whole):
-    _, trainer, logs = whole
+    trainer, logs = whole.result
     assert len(logs) == trainer.iteration == 4
-    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg", "sap")}
-    assert all(set(entry) == losses | {"accuracy/domain", "lr/model"} for entry in logs)
+    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg")}
+    expected = losses | ADVERSARIES[whole.experiment] | {"lr/model"}
+    assert all(set(entry) == expected for entry in logs)
     assert all(math.isfinite(value) for entry in logs for value in entry.values())
     assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one(whole, overrides, toy_root, tmp_path):
-    engine, expected, logs = whole
-    cfg = settings(engine, toy_root, tmp_path, *overrides)
+def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
+    engine, (expected, logs) = whole.engine, whole.result
+    cfg = whole.settings(toy_root, tmp_path)
     with pytest.raises(MissingFileError):
         build_trainer(engine, cfg).resume()
 
@@ -303,6 +323,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, overrides, toy_root, 
         pass
 
     def stop(logs):
+        if first.iteration == 2:
+            first.save({"loss/cls": [0.5]})
         if first.iteration == 3:
             raise StopError
 
@@ -310,22 +332,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, overrides, toy_root, 
     with pytest.raises(StopError):
         first.train(stop)
     # Of the third iteration nothing was saved.
+    assert build_trainer(engine, cfg).resume() == {"loss/cls": [0.5]}
     again, logs_again = train(engine, cfg, resume=True)
     assert logs_again == logs[2:]
     assert equal(again, expected)
     assert not equal(build_trainer(engine, cfg), expected)
 
 
-def test_poisoned_target_labels_give_bit_identical_training(whole, overrides, toy_root, tmp_path):
-    engine, expected, _ = whole
+def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp_path):
+    expected, _ = whole.result
     shutil.copytree(toy_root / "toy", tmp_path / "toy")
     # The target is the validation split, the source the other.
     labels = [p for p in (tmp_path / "toy/cityscapes/gtFine/val").rglob("*") if p.is_file()]
     assert any(path.name.endswith("instanceIds.png") for path in labels)
     for path in labels:
         path.write_text("poison")
-    poisoned = settings(engine, tmp_path, tmp_path / "run", *overrides)
-    assert equal(train(engine, poisoned)[0], expected)
+    poisoned, _ = train(whole.engine, whole.settings(tmp_path, tmp_path / "run"))
+    assert equal(poisoned, expected)
 
 
 # Every anchor and every proposal counts, so that what is drawn makes no difference.
@@ -370,9 +393,9 @@ def test_mixed_precision_is_near_fp32(engine, precision, toy_root, tmp_path):
 def test_adaptation_starts_from_the_source_stage_and_its_detector(
     whole, toy_root, tmp_path, caplog
 ):
-    engine, adapted, _ = whole
-    source = settings(engine, toy_root, tmp_path / "1", "SAP.ENABLED", "False")
-    fresh = build_trainer(engine, settings(engine, toy_root, tmp_path / "0")).model.state_dict()
+    engine, (adapted, _) = whole.engine, whole.result
+    source = whole.settings(toy_root, tmp_path / "1", "SAP.ENABLED", "False")
+    fresh = build_trainer(engine, whole.settings(toy_root, tmp_path / "0")).model.state_dict()
     without = build_trainer(engine, source).model.state_dict()
     # With and without adversary, the detector starts the same.
     assert not any(name.startswith("sap.") for name in without)
@@ -381,10 +404,10 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
     [path] = [p for p in (tmp_path / "1").rglob("*") if p.name in ("last.pt", "model_final.pth")]
     caplog.set_level("INFO")
     continued = build_trainer(
-        engine, settings(engine, toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
+        engine, whole.settings(toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
     )
     continued.load_weights()
-    assert "missing (new layers): sap.upper.*" in caplog.text
+    assert "missing (new layers): sap." in caplog.text
     state = continued.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in trained.items())
     assert set(state) == set(adapted.model.state_dict())
@@ -403,5 +426,33 @@ def test_what_cannot_be_trained_is_named(engine, toy_root, tmp_path):
 
 def test_a_loss_that_is_not_finite_is_named(engine, toy_root, tmp_path):
     cfg = settings(engine, toy_root, tmp_path, "SOLVER.BASE_LR", "1e30", "SOLVER.OPTIMIZER", "SGD")
-    with pytest.raises(UserError, match=r"lower SOLVER.BASE_LR"):
+    with pytest.raises(
+        UserError, match=r"^iteration \d: .* with .*: lower SOLVER.BASE_LR"
+    ) as error:
         train(engine, cfg)
+    kept = checkpoint.load(tmp_path / "not_finite_0.pt")
+    assert all(sample["name"] in str(error.value) for sample in kept["samples"])
+    assert len(kept["samples"]) == 2 and kept["samples"][0]["boxes"] is not None
+
+
+def test_clipping_bounds_what_a_step_changes(engine, toy_root, tmp_path):
+    largest = []
+    for name, clip in (("free", "False"), ("clipped", "True")):
+        sgd = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.1", "SOLVER.WEIGHT_DECAY", "0.0")
+        own = ("SOLVER.CLIP_GRADIENTS.ENABLED", clip, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1e-3")
+        short = ("SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "[]")
+        cfg = settings(engine, toy_root, tmp_path / name, *sgd, *own, *short)
+        before = {n: p.clone() for n, p in build_trainer(engine, cfg).model.named_parameters()}
+        after = train(engine, cfg)[0].model.named_parameters()
+        largest.append(max((parameter - before[n]).abs().max().item() for n, parameter in after))
+    assert largest[0] > 2e-4 and largest[1] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_the_last_checkpoints_are_kept(engine, toy_root, tmp_path):
+    cfg = settings(engine, toy_root, tmp_path, "SOLVER.CHECKPOINT_KEEP", "3")
+    trainer = build_trainer(engine, cfg)
+    trainer.load_weights()
+    trainer.train(lambda logs: trainer.save())
+    files = [path for path in tmp_path.rglob("*.pt*") if path.is_file()]
+    iterations = sorted(checkpoint.load(path)["iteration"] for path in files)
+    assert iterations in ([2, 3, 4], [1, 2, 3])  # Detectron2 counts from 0

@@ -170,9 +170,10 @@ def test_a_signal_ends_after_its_iteration_which_is_saved(
     assert ended.value.code == 128 + number
     assert "stopped after iteration 3, which is saved; to go on:" in capsys.readouterr().err
     assert run(*arguments, "--resume") == 0
+    ours, whole = (folder / "runs/sapnet_toy" for folder in (tmp_path, adapted.folder))
+    assert commands.comparable(ours) == commands.comparable(whole)
     ours, whole = (
-        checkpoint.load(folder / "runs/sapnet_toy/checkpoints/last.pt")["model"]
-        for folder in (tmp_path, adapted.folder)
+        checkpoint.load(folder / "checkpoints/last.pt")["model"] for folder in (ours, whole)
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in whole.items())
 
@@ -287,8 +288,8 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     assert "NUM_CLASSES is 3" in message and "set it to 1" in message
     message = fails(capsys, "source_toy", *settings, "--eval-only")
     assert "no checkpoint in runs/source_toy" in message
-    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.NORM", "GN")
-    assert "MODEL.FPN.NORM" in message and "--engine detectron2" in message
+    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.FUSE_TYPE", "avg")
+    assert "MODEL.FPN.FUSE_TYPE" in message and "--engine detectron2" in message
     message = fails(capsys, "source_toy", *settings, "SOLVER.BASE_LR", "1e30")
     assert "the loss is not finite" in message and "SOLVER.BASE_LR" in message
     message = fails(capsys, "source_toy", *settings, "--num-gpus", "3", "SOLVER.IMS_PER_BATCH", "4")
@@ -305,7 +306,8 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(root, settings, tmp_path, capsys):
+@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn"])
+def test_two_processes_equal_one(root, settings, tmp_path, capsys, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
         *(*settings, "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1"),
@@ -318,8 +320,8 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         # Their statistics are those of both processes' images.
         *("SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
-    assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
-    run_in_two(run, "sapnet_toy", *everything, "OUTPUT_DIR", "two")
+    assert run(experiment, *everything, "OUTPUT_DIR", "one") == 0
+    run_in_two(run, experiment, *everything, "OUTPUT_DIR", "two")
     one, two = (
         checkpoint.load(tmp_path / n / "checkpoints/last.pt")["model"] for n in ("one", "two")
     )

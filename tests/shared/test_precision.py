@@ -30,6 +30,7 @@ def test_forward_passes_are_in_the_precision_and_steps_in_fp32(amp, dtype):
         assert (torch.ones(1, 1) @ weight[:, None]).dtype == dtype
     amp.backward((weight * 3).sum())
     amp.step(optimizer)
+    amp.update()
     assert weight.item() == 1 - 0.5 * 3
 
 
@@ -45,7 +46,9 @@ def test_a_step_that_overflows_is_left_out_and_halves_the_scale():
     amp, (weight, optimizer), (other, second) = mixed("fp16"), one_weight(), one_weight()
     amp.backward((weight * 1e35).sum())
     amp.backward(other.sum())
-    amp.step(optimizer, second)
+    for each in (optimizer, second):
+        amp.step(each)
+    amp.update()
     assert weight.item() == 1 and other.item() == 0.5
     assert amp.scaler.get_scale() == 2**15
 
@@ -53,6 +56,9 @@ def test_a_step_that_overflows_is_left_out_and_halves_the_scale():
 def test_an_optimizer_without_gradients_is_left_alone():
     amp, (weight, optimizer), (other, second) = mixed("fp16"), one_weight(), one_weight()
     amp.step(optimizer)
+    amp.update()
     amp.backward(other.sum())
-    amp.step(optimizer, second)
+    for each in (optimizer, second):
+        amp.step(each)
+    amp.update()
     assert weight.item() == 1 and other.item() == 0.5
