@@ -144,14 +144,14 @@ def test_help_lists_the_methods(capsys):
 
 
 @pytest.fixture
-def scored(all_toys, tmp_path):
+def scored(all_toys, tmp_path, tiny_network):
     """The scores after one iteration on toy data."""
 
     def train_and_score(source, target, test, space):
         overrides = [
             *("DATASETS.ROOT", str(all_toys), "DATASETS.TRAIN", source, "DATASETS.TARGET", target),
             *("DATASETS.TEST", test, "DATASETS.LABEL_SPACE", space),
-            *("SOURCE_STAGE.ITERATIONS", "0", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
+            *("SOURCE_STAGE.ITERATIONS", "0", *tiny_network, "MODEL.WEIGHTS", ""),
             *("INPUT.CROP", "[64, 64]", "SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0"),
         ]
         folder = tmp_path / "run"
@@ -320,7 +320,6 @@ def test_exit_code_of_the_real_process():
         "seg_adapt/train.py",
         "seg_adapt/predict.py",
         "seg_adapt/convert_weights.py",
-        "seg_adapt/pretrain_toy.py",
         "datasets/make_toy.py",
     ],
 )
