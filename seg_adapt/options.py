@@ -4,9 +4,10 @@ Sizes are [width, height]. The keys of one method stand in its file, those of th
 shared/sap/options.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from shared.gradients import ClipOptions
 from shared.options import (
     Decay,
     DecayPair,
@@ -161,6 +162,8 @@ class SolverOptions(LayerRates, node="SOLVER"):
     steps: NonNegativeInts = ()  # of multi_step; each divides the rate by 10
     warmup: NonNegativeInt = 0  # steps of linear warm-up
     checkpoint_period: PositiveInt = 500  # iterations between checkpoints
+    checkpoint_keep: PositiveInt = 2  # of the last ones, the newest included
+    clip_gradients: ClipOptions = field(default=ClipOptions())
     model: OptimizerOptions = OptimizerOptions()
     discriminator: DiscriminatorOptimizerOptions = DiscriminatorOptimizerOptions()
 

@@ -63,7 +63,7 @@ def test_it_builds_and_says_what_it_is(path):
 def test_detectron2_builds_the_same_network(path):
     from detectron2.modeling import build_model
 
-    from det_adapt.weights import to_detectron2
+    from det_adapt.weight_names import to_detectron2
 
     ours = engine_config("torchvision", path, [])
     with torch.device("meta"):

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from commands import comparable
 from networks import ADVERSARY, C4, ONE, TWO, VGG16, build, config, recording, unlabeled
 from torch import nn
 
@@ -18,7 +19,8 @@ from det_adapt.detectron2_engine import Trainer, backbone, build_optimizer
 from det_adapt.engines import engine_config
 from det_adapt.predict import Predictor
 from det_adapt.run import Run
-from det_adapt.weights import fill_detector, from_imagenet, to_detectron2
+from det_adapt.weight_names import from_torchvision, to_detectron2
+from det_adapt.weights import fill_detector
 from shared.cli import call
 from shared.config import CONFIGS
 from shared.errors import UserError
@@ -84,7 +86,7 @@ def test_vgg_is_torchvisions():
         {"features": make_layers([v if v == "M" else v // 16 for v in cfgs["D"]])}
     )
     ours = nn.ModuleDict({"backbone": backbone.VGG16(width=1 / 16, freeze_at=2)})
-    report = fill_detector(ours, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    report = fill_detector(ours, to_detectron2(from_torchvision(theirs.state_dict())), "theirs")
     assert len(report.matched) == 26
     assert report.missing == report.unexpected == []
     images = torch.randn(1, 3, 37, 50)
@@ -102,7 +104,7 @@ def test_resnet_is_torchvisions():
     keys = {f"MODEL.RESNETS.{name}": value for name, value in widths.items()}
     model = build("detectron2", RESNET | ADVERSARY | keys).eval()
     theirs = ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=8).eval()
-    report = fill_detector(model, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    report = fill_detector(model, to_detectron2(from_torchvision(theirs.state_dict())), "theirs")
     assert not report.unexpected and not report.misshapen
     assert {name.split(".")[0] for name in report.missing} == {
         *("proposal_generator", "roi_heads", "sap")
@@ -134,7 +136,9 @@ def test_checkpoints_have_detectron2s_names_and_nothing_is_logged_beside_ours(to
     cfg = engine_config(
         "detectron2", CONFIGS / "sapnet_toy.yaml", settings(toy_root, tmp_path, *short)
     )
-    Trainer(cfg).train(lambda logs: None)
+    trainer = Trainer(cfg)
+    trainer.train(lambda logs: trainer.iteration == 2 and trainer.save())
+    trainer.save()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"model_0000001.pth", "model_final.pth", "last_checkpoint"}
     # Nothing beside the checkpoint is needed, whichever engine predicts.
@@ -151,6 +155,7 @@ def test_a_run_that_goes_on_has_the_rates_of_its_config(toy_root, tmp_path):
         if resume:
             trainer.resume()
         trainer.train(lambda logs: rates.append(logs["lr/model"]))
+        trainer.save()
         return rates
 
     assert train(2, 1e-4) == pytest.approx([1e-4, 1e-4])
@@ -159,7 +164,7 @@ def test_a_run_that_goes_on_has_the_rates_of_its_config(toy_root, tmp_path):
 
 def test_a_signal_ends_after_its_iteration_which_is_saved(toy_root, tmp_path, monkeypatch):
     command = ["--engine", "detectron2", "--config-file", str(CONFIGS / "sapnet_toy.yaml")]
-    short = ["SOLVER.MAX_ITER", "3", "DATASETS.TEST", "[]"]
+    short = ["SOLVER.MAX_ITER", "3", "DATASETS.TEST", "[]", "LOG_PERIOD", "3"]
     parts, whole = tmp_path / "parts", tmp_path / "whole"
 
     def kill_at_2(self):
@@ -178,6 +183,7 @@ def test_a_signal_ends_after_its_iteration_which_is_saved(toy_root, tmp_path, mo
         for folder in (parts, whole)
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    assert comparable(parts) == comparable(whole) != []
 
 
 def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():
@@ -205,7 +211,7 @@ def test_two_processes_equal_one(toy_root, tmp_path):
             "MODEL.ROI_HEADS.POSITIVE_FRACTION",
             "1.0",
         ),
-        *("DATASETS.TEST", "[]"),
+        *("DATASETS.TEST", "[]", "SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     weights = []
     for processes in ("1", "2"):

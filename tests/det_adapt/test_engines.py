@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import (
     ADVERSARY,
     EMPTY,
     ENGINES,
+    FPN_GN,
     ONE,
     RESNET18,
     RESNET18_STRIDE_8,
@@ -22,10 +24,16 @@ from networks import (
 
 from det_adapt.engines import build_trainer, engine_config
 from det_adapt.structures import Sample
+from shared import checkpoint
 from shared.config import CONFIGS
 from shared.errors import MissingFileError, UserError
 
-MODELS = {"vgg16": VGG16, "resnet18": RESNET18, "resnet18_stride_8": RESNET18_STRIDE_8}
+MODELS = {
+    "vgg16": VGG16,
+    "resnet18": RESNET18,
+    "resnet18_stride_8": RESNET18_STRIDE_8,
+    "resnet18_fpn": FPN_GN,
+}
 
 
 @pytest.fixture(params=ENGINES)
@@ -53,7 +61,9 @@ def losses_of(engine, detector, sources, targets):
 def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, detector):
     losses = losses_of(engine, detector, [ONE, TWO], [unlabeled(TWO), unlabeled(EMPTY)])
     task = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
-    assert set(losses) == task | {"loss_sap", "loss_sap_lower"}
+    several = "p3" in detector.sap.pooled
+    endings = ("_p3", "_p5") if several else ("", "_lower")
+    assert set(losses) == task | {f"loss_sap{ending}" for ending in endings}
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in detector.named_parameters():
@@ -69,17 +79,24 @@ def test_maps_are_as_large_as_those_of_the_image_alone(detector):
     together = detector.target(samples)
     for index, each in enumerate(samples):
         alone = detector.target([each])
-        for maps, own in zip(together, alone, strict=True):
+        for maps, own in zip(flat(together), flat(alone), strict=True):
             assert maps[index].shape == own[0].shape
-        assert alone.features[0].shape[1] == detector.feature_channels
-        assert alone.logits[0].shape[1] == detector.anchors
-        assert alone.lower[0].shape[1] == detector.lower_channels
+        for pooled in detector.sap.pooled.values():
+            lower = pooled.features != pooled.guide
+            channels = detector.lower_channels if lower else detector.feature_channels
+            assert alone.features[pooled.features][0].shape[1] == channels
+            assert alone.logits[pooled.guide][0].shape[1] == detector.anchors
+
+
+def flat(maps):
+    """Per map of the features and of the logits: its tensors of every image."""
+    return [*maps.features.values(), *maps.logits.values()]
 
 
 def equal_maps(ours, theirs):
     return all(
         torch.equal(*pair)
-        for own, other in zip(ours, theirs, strict=True)
+        for own, other in zip(flat(ours), flat(theirs), strict=True)
         for pair in zip(own, other, strict=True)
     )
 
@@ -90,10 +107,7 @@ def test_garbage_in_the_padding_changes_no_map(detector):
     clean = detector.target(samples)
 
     def spoil(module, inputs, stages):
-        for name, maps in (
-            (detector.feature, clean.features),
-            (detector.lower_feature, clean.lower),
-        ):
+        for name, maps in clean.features.items():
             rows, columns = maps[1].shape[2:]
             assert (stages[name].shape[2], stages[name].shape[3]) > (rows, columns)
             stages[name][1, :, rows:] = math.nan
@@ -141,6 +155,21 @@ def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
         assert found.masks.shape == (len(found), 242, 321) and found.masks.dtype == torch.bool
     else:
         assert found.masks is None
+
+
+def test_dropout_is_between_the_fully_connected_layers_and_in_training_alone(engine):
+    dropping = build(engine, VGG16, MODEL__ROI_BOX_HEAD__DROPOUT=0.25)
+    plain = build(engine, VGG16)
+    assert dropping.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(dropping.state_dict())
+    head, regions = dropping.roi_heads.box_head, torch.randn(5, 64, 7, 7)
+    torch.manual_seed(0)
+    found = head.train()(regions)
+    torch.manual_seed(0)
+    hidden = F.dropout(head.fc1(regions.flatten(1)).relu(), 0.25)
+    torch.testing.assert_close(found, head.fc2(hidden).relu())
+    assert (hidden == 0).float().mean() > 0.5  # the ReLU's half and a quarter of the rest
+    assert torch.equal(head.eval()(regions), plain.roi_heads.box_head.train()(regions))
 
 
 def adversarial_gradients(engine, detector, beginnings):
@@ -210,6 +239,7 @@ def train(engine, cfg, *, resume=False):
     else:
         trainer.load_weights()
     trainer.train(logs.append)
+    trainer.save()
     return trainer, logs
 
 
@@ -244,6 +274,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
         pass
 
     def stop(logs):
+        if first.iteration == 2:
+            first.save({"loss/cls": [0.5]})
         if first.iteration == 3:
             raise StopError
 
@@ -251,6 +283,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
     with pytest.raises(StopError):
         first.train(stop)
     # Of the third iteration nothing was saved.
+    assert build_trainer(engine, cfg).resume() == {"loss/cls": [0.5]}
     again, logs_again = train(engine, cfg, resume=True)
     assert logs_again == logs[2:]
     assert equal(again, expected)
@@ -303,5 +336,33 @@ def test_what_cannot_be_trained_is_named(engine, toy_root, tmp_path):
 
 def test_a_loss_that_is_not_finite_is_named(engine, toy_root, tmp_path):
     cfg = settings(engine, toy_root, tmp_path, "SOLVER.BASE_LR", "1e30", "SOLVER.OPTIMIZER", "SGD")
-    with pytest.raises(UserError, match=r"lower SOLVER.BASE_LR"):
+    with pytest.raises(
+        UserError, match=r"^iteration \d: .* with .*: lower SOLVER.BASE_LR"
+    ) as error:
         train(engine, cfg)
+    kept = checkpoint.load(tmp_path / "not_finite_0.pt")
+    assert all(sample["name"] in str(error.value) for sample in kept["samples"])
+    assert len(kept["samples"]) == 2 and kept["samples"][0]["boxes"] is not None
+
+
+def test_clipping_bounds_what_a_step_changes(engine, toy_root, tmp_path):
+    largest = []
+    for name, clip in (("free", "False"), ("clipped", "True")):
+        sgd = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.1", "SOLVER.WEIGHT_DECAY", "0.0")
+        own = ("SOLVER.CLIP_GRADIENTS.ENABLED", clip, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1e-3")
+        short = ("SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "[]")
+        cfg = settings(engine, toy_root, tmp_path / name, *sgd, *own, *short)
+        before = {n: p.clone() for n, p in build_trainer(engine, cfg).model.named_parameters()}
+        after = train(engine, cfg)[0].model.named_parameters()
+        largest.append(max((parameter - before[n]).abs().max().item() for n, parameter in after))
+    assert largest[0] > 2e-4 and largest[1] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_the_last_checkpoints_are_kept(engine, toy_root, tmp_path):
+    cfg = settings(engine, toy_root, tmp_path, "SOLVER.CHECKPOINT_KEEP", "3")
+    trainer = build_trainer(engine, cfg)
+    trainer.load_weights()
+    trainer.train(lambda logs: trainer.save())
+    files = [path for path in tmp_path.rglob("*.pt*") if path.is_file()]
+    iterations = sorted(checkpoint.load(path)["iteration"] for path in files)
+    assert iterations in ([2, 3, 4], [1, 2, 3])  # Detectron2 counts from 0

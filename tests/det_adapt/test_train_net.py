@@ -169,9 +169,10 @@ def test_a_signal_ends_after_its_iteration_which_is_saved(
     assert ended.value.code == 128 + number
     assert "stopped after iteration 3, which is saved; to go on:" in capsys.readouterr().err
     assert run(*arguments, "--resume") == 0
+    ours, whole = (folder / "runs/sapnet_toy" for folder in (tmp_path, adapted.folder))
+    assert commands.comparable(ours) == commands.comparable(whole)
     ours, whole = (
-        checkpoint.load(folder / "runs/sapnet_toy/checkpoints/last.pt")["model"]
-        for folder in (tmp_path, adapted.folder)
+        checkpoint.load(folder / "checkpoints/last.pt")["model"] for folder in (ours, whole)
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in whole.items())
 
@@ -263,8 +264,8 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
     assert "NUM_CLASSES is 3" in message and "set it to 1" in message
     message = fails(capsys, "source_toy", *settings, "--eval-only")
     assert "no checkpoint in runs/source_toy" in message
-    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.NORM", "GN")
-    assert "MODEL.FPN.NORM" in message and "--engine detectron2" in message
+    message = fails(capsys, "source_toy", *settings, "MODEL.FPN.FUSE_TYPE", "avg")
+    assert "MODEL.FPN.FUSE_TYPE" in message and "--engine detectron2" in message
     message = fails(capsys, "source_toy", *settings, "SOLVER.BASE_LR", "1e30")
     assert "the loss is not finite" in message and "SOLVER.BASE_LR" in message
     message = fails(capsys, "source_toy", *settings, "--num-gpus", "3", "SOLVER.IMS_PER_BATCH", "4")
@@ -290,6 +291,8 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys):
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
         *("SOLVER.BASE_LR", "0.01", "SAP.LR_MULT", "1.0"),
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
+        # Their statistics are those of both processes' images.
+        *("SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     assert run("sapnet_toy", *everything, "OUTPUT_DIR", "one") == 0
     run_in_two(run, "sapnet_toy", *everything, "OUTPUT_DIR", "two")
