@@ -328,3 +328,18 @@ def test_without_installation_one_line_says_what_to_do(script):
     result = subprocess_run("-E", "-S", script, "--help")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1 and "pip install -e ." in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--method", "source_only"], ["METHOD", "source_only"]])
+def test_source_only_of_any_experiment_has_no_stage_with_the_target(words):
+    def configured(*more):
+        words_of_dast = ["--config-file", "dast_gta5", *words, *more]
+        return train.configure(train.parser().parse(words_of_dast))
+
+    cfg = configured()
+    assert (cfg.METHOD, cfg.SELF_TRAINING.ROUNDS, cfg.SELECTION.METHOD) == (
+        "source_only",
+        0,
+        "none",
+    )
+    assert configured("SELF_TRAINING.ROUNDS", "2").SELF_TRAINING.ROUNDS == 2
