@@ -14,7 +14,9 @@ from fvcore.common.config import CfgNode as Node
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from shared.config import differences, flatten, nested
 from shared.errors import UserError
+from shared.gradients import ClipOptions
 from shared.sap import SapOptions
+from shared.schedules import cosine
 
 INSTALL_DETECTRON2 = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 DETECTION_LEVELS = (*range(3, 34, 3), 35, 37)
@@ -26,6 +28,7 @@ _CHOICES = {
     "INPUT.RANDOM_FLIP": ("horizontal", "none"),
     "SOLVER.OPTIMIZER": ("SGD", "ADAM"),
 }
+_POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")
 _TORCHVISION_CHOICES = {
     "MODEL.BACKBONE.NAME": (
         "build_resnet_backbone",
@@ -36,9 +39,9 @@ _TORCHVISION_CHOICES = {
     "MODEL.FPN.NORM": ("", "FrozenBN", "BN", "GN"),
     "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
     "MODEL.ROI_BOX_HEAD.NAME": ("", "FastRCNNConvFCHead"),
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": _POOLERS,
     "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": _POOLERS,
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
 }
 _NUMBERS = {  # key → how many
@@ -55,13 +58,18 @@ _AT_LEAST = {
     "SOLVER.BASE_LR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.CHECKPOINT_KEEP": 1,
     "DATALOADER.NUM_WORKERS": 0,
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MAX_SIZE_TEST": 1,
     "MODEL.ROI_HEADS.NUM_CLASSES": 1,
     "TEST.EVAL_PERIOD": 0,
+    "SAP.LOSS_END": 0,
     "SAP.LOWER.LOSS_WEIGHT": 0,
+    "SAP.LOWER.EMBED_KERNEL": 0,
+    "SAP.LOWER.GUIDE_KERNEL": 0,
 }
 
 
@@ -73,6 +81,8 @@ class SapPlan:
     lower: SapOptions | None = None  # on SAP.LOWER.FEATURE; None without
     features: tuple[str, ...] = ()  # the chosen maps; (): the one map
     weights: tuple[float, ...] = ()  # of each one's loss; (): one over their number
+    loss_end: float = 1.0  # share of each λ that a cosine over `iterations` ends at; 1: constant
+    iterations: int = 1
 
     def levels(self, read: Sequence[str]) -> dict[str, float]:
         """The maps that have a pyramid each, and the weight of its loss.
@@ -108,6 +118,10 @@ class SapPlan:
             )
         return dict(zip(names, weights, strict=True))
 
+    def weight_share(self, iteration: int) -> float:
+        """What each λ is multiplied by; `iteration` counts from 0, the released code's from 1."""
+        return cosine(iteration + 1, self.iterations, self.loss_end)
+
 
 def defaults() -> Node:
     """A fresh tree for the torchvision engine: Detectron2's keys that it reads, and ours."""
@@ -126,18 +140,25 @@ def add_sap_config(cfg: Node) -> None:
     cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
+    cfg.SOLVER.CHECKPOINT_KEEP = 2  # of the last ones, the newest included
     cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
+    cfg.MODEL.VGG.PRETRAINED_FC = True  # of ImageNet's weights, fc6 and fc7 too
+    cfg.MODEL.ROI_BOX_HEAD.DROPOUT = 0.0  # between the head's fully connected layers
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
     # of several maps that the RPN reads, those with a pyramid each; [] where it reads one
     cfg.SAP.FEATURES = []  # e.g. [p3, p4, p5]
     cfg.SAP.FEATURE_WEIGHTS = []  # of each one's loss; []: one over their number
+    # share of lambda that half a cosine ends at in the last iteration, as released for Watercolor
+    cfg.SAP.LOSS_END = 1.0  # 1: lambda is constant
     cfg.SAP.LOWER = node()  # a second pyramid; its other options are SAP's
     cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
     cfg.SAP.LOWER.LEVELS = [3, 9, 15, 21, 27, 33, 37]  # the windows of the released code
     cfg.SAP.LOWER.LOSS_WEIGHT = 0.1  # its own lambda
+    cfg.SAP.LOWER.EMBED_KERNEL = 0  # 0: SAP's; 1: released code
+    cfg.SAP.LOWER.GUIDE_KERNEL = 0  # 0: SAP's; 1: released code
 
 
 def hint_for(key: str) -> str:
@@ -166,6 +187,8 @@ def check(cfg: Node, tree: Node) -> None:
     _check_choices(values, _CHOICES, "")
     _check_sizes(cfg)
     _check_lists(values)
+    _check_dropout(cfg.MODEL)
+    ClipOptions.from_config(cfg)
     if not 0 <= cfg.MODEL.BACKBONE.FREEZE_AT <= 5:
         raise UserError(
             f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, expected 0 to 5, the "
@@ -185,6 +208,12 @@ def check(cfg: Node, tree: Node) -> None:
 def check_torchvision(cfg: Node) -> None:
     """UserError for a part that only Detectron2 has."""
     _check_choices(flatten(cfg), _TORCHVISION_CHOICES, " with the torchvision engine")
+    widths = list(cfg.MODEL.RPN.CONV_DIMS)
+    if len(widths) != 1 or not (widths[0] == -1 or (_all_numbers(widths) and widths[0] >= 1)):
+        raise UserError(
+            f"MODEL.RPN.CONV_DIMS is {widths}, expected one width, e.g. [512], or [-1], with the "
+            "torchvision engine"
+        )
 
 
 def sap_plan(cfg: Node) -> SapPlan | None:
@@ -194,8 +223,21 @@ def sap_plan(cfg: Node) -> SapPlan | None:
         return None
     node, lower = cfg.SAP.LOWER, None
     if node.FEATURE:
-        lower = replace(upper, levels=tuple(node.LEVELS), loss_weight=node.LOSS_WEIGHT)
-    return SapPlan(upper, lower, tuple(cfg.SAP.FEATURES), tuple(cfg.SAP.FEATURE_WEIGHTS))
+        lower = replace(
+            upper,
+            levels=tuple(node.LEVELS),
+            loss_weight=node.LOSS_WEIGHT,
+            embed_kernel=node.EMBED_KERNEL or upper.embed_kernel,
+            guide_kernel=node.GUIDE_KERNEL or upper.guide_kernel,
+        )
+    return SapPlan(
+        upper,
+        lower,
+        tuple(cfg.SAP.FEATURES),
+        tuple(cfg.SAP.FEATURE_WEIGHTS),
+        loss_end=cfg.SAP.LOSS_END,
+        iterations=cfg.SOLVER.MAX_ITER,
+    )
 
 
 def device_of(cfg: Node) -> torch.device:
@@ -214,6 +256,19 @@ def device_of(cfg: Node) -> torch.device:
 def seed(cfg: Node) -> int:
     """Detectron2's SEED of -1, "unseeded", would not resume: it counts as 0."""
     return max(cfg.SEED, 0)
+
+
+def _check_dropout(model: Node) -> None:
+    dropout, head = model.ROI_BOX_HEAD.DROPOUT, model.ROI_BOX_HEAD.NAME
+    if not 0 <= dropout < 1:
+        raise UserError(f"MODEL.ROI_BOX_HEAD.DROPOUT is {dropout}, expected 0 <= p < 1")
+    standard = model.ROI_HEADS.NAME == "StandardROIHeads" and head == "FastRCNNConvFCHead"
+    if dropout and not (standard and model.ROI_BOX_HEAD.NUM_FC > 1):
+        raise UserError(
+            f"MODEL.ROI_BOX_HEAD.DROPOUT is {dropout}, but only StandardROIHeads with "
+            "FastRCNNConvFCHead and a NUM_FC of 2 or more has fully connected layers to put it "
+            "between: set it to 0"
+        )
 
 
 def _check_choices(

@@ -28,7 +28,10 @@ KEYS = {
     "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],  # pixels of the resized image
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],  # height / width
     "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,  # pixels of the resized image that a side must exceed
     "MODEL.RPN.IN_FEATURES": ["res4"],  # also what the pyramid pools; of p2 to p6: SAP.FEATURES
+    "MODEL.RPN.CONV_DIMS": [-1],  # width of its 3x3 convolution; -1: that of the map
+    "MODEL.RPN.BOUNDARY_THRESH": -1,  # anchors further outside, in pixels, are left out; -1: none
     "MODEL.RPN.IOU_THRESHOLDS": [0.3, 0.7],
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 256,
     "MODEL.RPN.POSITIVE_FRACTION": 0.5,
@@ -55,13 +58,13 @@ KEYS = {
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.0,
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 14,
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIPool
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIAlign (not aligned), ROIPool
     "MODEL.ROI_BOX_HEAD.NUM_FC": 0,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 1024,
     "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
     "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 0,
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIPool
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIAlign, ROIPool
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 0,
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 256,
     "INPUT.FORMAT": "BGR",  # the order of channels that the weights expect; RGB: torchvision's
@@ -90,6 +93,10 @@ KEYS = {
     "SOLVER.WARMUP_ITERS": 1000,
     "SOLVER.WARMUP_METHOD": "linear",
     "SOLVER.CHECKPOINT_PERIOD": 5000,
+    "SOLVER.CLIP_GRADIENTS.ENABLED": False,  # these four: shared/gradients.py
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "value",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 1.0,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": 2.0,
     "SOLVER.AMP.ENABLED": False,
     "TEST.EVAL_PERIOD": 0,  # iterations; 0: only at the end
     "TEST.DETECTIONS_PER_IMAGE": 100,

@@ -1,6 +1,7 @@
 """The two engines, Detectron2 and torchvision, and what a run asks of either."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import nn
 
 from det_adapt.config import INSTALL_DETECTRON2, check, check_torchvision, hint_for, seed
 from det_adapt.structures import Detections, Losses, Maps, Sample
-from shared import distributed
+from shared import distributed, gradients
 from shared.errors import UserError
+from shared.progress import LogWindow
 from shared.run.command import load_experiment
 
 ENGINES = ("auto", "detectron2", "torchvision")
@@ -62,19 +64,20 @@ class Trainer(Protocol):
         """Fills the model by MODEL.WEIGHTS and logs what was loaded."""
         ...
 
-    def resume(self) -> None:
-        """Continues from the last checkpoint; MissingFileError where there is none."""
+    def resume(self) -> LogWindow:
+        """Continues from the last checkpoint, and returns what it was given with it;
+        MissingFileError where there is none."""
         ...
 
-    def save(self) -> None:
+    def save(self, log_window: LogWindow | None = None) -> None:
         """Writes a checkpoint of `iteration`, which `resume` continues from."""
         ...
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
-        """From `iteration` to SOLVER.MAX_ITER.
+        """From `iteration` to SOLVER.MAX_ITER; saves nothing by itself.
 
         Args:
-            after_step: gets the logs of each iteration, once its checkpoint, if any, is written.
+            after_step: gets the logs of each iteration.
         """
         ...
 
@@ -133,6 +136,25 @@ def load_detector(engine: str, cfg: CfgNode) -> nn.Module:
     if report is not None and (report.missing or report.misshapen):
         raise UserError(f"'{cfg.MODEL.WEIGHTS}' is no whole detector: {report}")
     return model.eval()
+
+
+def check_losses(losses: Losses) -> None:
+    """FloatingPointError where their sum is not finite."""
+    if not torch.isfinite(sum(losses.values())):
+        values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
+        raise FloatingPointError(f"the loss is not finite ({values})")
+
+
+def not_finite(what: str, iteration: int, cfg: CfgNode, samples: list[Sample]) -> UserError:
+    """The error of a batch; see `shared.gradients.not_finite`."""
+    return gradients.not_finite(
+        what,
+        iteration,
+        names=[sample.name for sample in samples],
+        batch={"samples": [asdict(sample) for sample in samples]},
+        run=cfg.OUTPUT_DIR,
+        rate="SOLVER.BASE_LR",
+    )
 
 
 def seed_step(cfg: CfgNode, iteration: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
 from det_adapt import toy
 from det_adapt.config import device_of, seed
@@ -69,7 +70,7 @@ class Run(run.Run):
         if resumed:
             # The trainer got the file in place of the run that MODEL.WEIGHTS names.
             then = flatten(self.defaults) | stored | {"MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
-            check_same_run(self.folder, then, flatten(self.cfg))
+            changes = check_same_run(self.folder, then, flatten(self.cfg))
         self.tests = _test_datasets(self.cfg)
         self.test = next(iter(self.tests), None)
         weights = "" if resumed else resolve_weights(cfg.MODEL.WEIGHTS)
@@ -79,7 +80,7 @@ class Run(run.Run):
         if trained:
             self.training.model = load_detector(engine, resolved)
         if resumed:
-            self.training.resume()
+            self.go_on(self.training.resume(), changes)
             logger.info("%s: at iteration %d", self.folder, self.iteration)
 
     @property
@@ -128,11 +129,16 @@ class Run(run.Run):
         self._trains = True
         return super().train()
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.training.model.state_dict()
+
     def save(self) -> None:
-        self.training.save()
+        self.training.save(self.progress.values)
 
     def fit(self) -> None:
         self.training.train(self.after_step)
+        self.save()
 
     def score(self, predictions: Path, official: Path | None) -> dict:
         """Of the first of DATASETS.TEST; with more, "data_sets" has the means of each, and files of

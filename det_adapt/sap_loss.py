@@ -50,6 +50,7 @@ class SapLoss(nn.Module):
         lower: tuple[str, int] | None = None,
     ) -> None:
         super().__init__()
+        self.plan = plan
         self.pooled: dict[str, Pooled] = {}
         levels = plan.levels(read)
         for level, weight in levels.items():
@@ -76,19 +77,28 @@ class SapLoss(nn.Module):
         return all(pooled.options.pyramid for pooled in self.pooled.values())
 
     def _add(self, name: str, channels: int, anchors: int, pooled: Pooled) -> None:
-        self.add_module(name, SpatialAttentionPyramid(channels, anchors, pooled.options))
+        pyramid = SpatialAttentionPyramid(channels, anchors, pooled.options, synchronized=True)
+        self.add_module(name, pyramid)
         self.pooled[name] = pooled
 
-    def forward(self, source: Maps, target: Maps) -> tuple[Losses, dict[str, Tensor]]:
+    def forward(
+        self, source: Maps, target: Maps, iteration: int = 0
+    ) -> tuple[Losses, dict[str, Tensor]]:
         """{"loss_sap": λ · (CE of the source + CE of the target)} and {"accuracy/domain": share of
         images whose domain is recognized, mean over domains}, of `upper`; with "_lower", "_p3" and
-        so on those of the others."""
+        so on those of the others.
+
+        Args:
+            iteration: from 0, of the schedule of λ.
+        """
+        share = self.plan.weight_share(iteration)
         losses, logs = {}, {}
         for name, pooled in self.pooled.items():
             ending = "" if name == "upper" else f"_{name}"
             losses[f"loss_sap{ending}"], logs[f"accuracy/domain{ending}"] = _losses(
                 self.get_submodule(name),
                 pooled.options,
+                share,
                 *(
                     (maps.features[pooled.features], maps.logits[pooled.guide])
                     for maps in (source, target)
@@ -126,6 +136,7 @@ def valid_areas(
 def _losses(
     pyramid: SpatialAttentionPyramid,
     options: SapOptions,
+    share: float,
     source: tuple[list[Tensor], list[Tensor]],
     target: tuple[list[Tensor], list[Tensor]],
 ) -> tuple[Tensor, Tensor]:
@@ -133,7 +144,7 @@ def _losses(
         pyramid,
         source,
         target,
-        weight=options.loss_weight,
+        weight=options.loss_weight * share,
         reduction=options.loss_reduction,
         grl_scale=options.grl_scale,
     )

@@ -47,9 +47,12 @@ def load_weights(
     if not weights:
         return None
     state = download(_imagenet_name(cfg)) if weights == "torchvision" else _read(weights)
-    if not _OF_TORCHVISION.isdisjoint(state):
+    of_torchvision = not _OF_TORCHVISION.isdisjoint(state)
+    if of_torchvision:
         _check_conventions(cfg)
     state = from_torchvision(state, pyramid=_has_pyramid(detector))
+    if of_torchvision and not cfg.MODEL.VGG.PRETRAINED_FC:
+        state = {n: t for n, t in state.items() if not n.startswith("roi_heads.box_head.fc")}
     report = fill_detector(detector, rename(state), weights)
     logger.info("%s: %s", weights, report)
     return report

@@ -4,9 +4,10 @@ Sizes are [width, height]. The keys of one method stand in its file, those of th
 shared/sap/options.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from shared.gradients import ClipOptions
 from shared.options import (
     Decay,
     DecayPair,
@@ -35,7 +36,7 @@ class DatasetOptions(Options, node="DATASETS"):
     train: str = ""  # labeled; a name of the catalog, or a description (docs/own_data.md)
     target: str = ""  # a name, a folder or a description; its labels are never read
     test: str = ""  # what is scored; empty: nothing. Never used to choose anything
-    label_space: str = "cityscapes19"  # or cityscapes16, synthia_seqs13, a description
+    label_space: str = "cityscapes19"  # or cityscapes16, synthia_seqs13, camvid11, a description
     cache: str = ""  # folder for copies resized once; empty: resize every time
     toy_count: PositiveInt = 400  # training images of a toy dataset that has to be made
     toy_val_count: PositiveInt = 60  # its test images
@@ -161,6 +162,8 @@ class SolverOptions(LayerRates, node="SOLVER"):
     steps: NonNegativeInts = ()  # of multi_step; each divides the rate by 10
     warmup: NonNegativeInt = 0  # steps of linear warm-up
     checkpoint_period: PositiveInt = 500  # iterations between checkpoints
+    checkpoint_keep: PositiveInt = 2  # of the last ones, the newest included
+    clip_gradients: ClipOptions = field(default=ClipOptions())
     model: OptimizerOptions = OptimizerOptions()
     discriminator: DiscriminatorOptimizerOptions = DiscriminatorOptimizerOptions()
 

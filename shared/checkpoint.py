@@ -14,12 +14,12 @@ from shared.errors import MissingFileError, UserError
 from shared.files import replacing
 
 
-def save(state: dict[str, Any], path: str | Path, *, keep_previous: bool = False) -> None:
+def save(state: dict[str, Any], path: str | Path, *, keep: int = 1) -> None:
     """Writes `state` beside `path` first and renames it: an interrupted run leaves the old file.
 
     Args:
         state: tensors, numbers, strings and containers of them; nothing else can be read back.
-        keep_previous: what was at `path` is kept beside it; see `previous`.
+        keep: how many of the last files of that name are there afterwards; see `previous`.
     """
     path = Path(path)
     with replacing(path) as partial:
@@ -34,18 +34,17 @@ def save(state: dict[str, Any], path: str | Path, *, keep_previous: bool = False
                 f"cannot write {path} ({_first_line(error)}; {free:.0f} MB are free on that disk): "
                 "the checkpoint before it is whole; make room, and --resume"
             ) from error
-        if keep_previous and path.is_file():
-            _keep(path, previous(path))
+        _keep(path, keep - 1)
 
 
 def check_finite(tensors: Mapping[str, torch.Tensor], iteration: int) -> None:
-    """UserError where weights after an iteration are not finite: they replace no good ones."""
+    """UserError where the weights after an iteration are not finite."""
     name = not_finite(tensors)
     if name is not None:
         raise UserError(
-            f"the weights are not finite after iteration {iteration} ({name}); they were not "
-            "saved: lower the learning rate or lengthen the warm-up, and --resume from the "
-            "last checkpoint"
+            f"the weights are not finite after iteration {iteration} ({name}), and are neither "
+            "saved nor scored: lower the learning rate or lengthen the warm-up, and --resume from "
+            "the last checkpoint"
         )
 
 
@@ -57,13 +56,20 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
     return None
 
 
-def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` is kept."""
-    return path.with_name(f"{path.stem}_previous{path.suffix}")
+def previous(path: Path, number: int = 1) -> Path:
+    """Where the checkpoint that is `number` older than the one at `path` is kept."""
+    older = "previous" if number == 1 else f"previous{number}"
+    return path.with_name(f"{path.stem}_{older}{path.suffix}")
 
 
-def _keep(path: Path, kept: Path) -> None:
-    """A second name for the file, not a copy: `path` is a checkpoint at every moment."""
+def _keep(path: Path, count: int) -> None:
+    """Makes `path` the first of `count` older files; it keeps its name until it is replaced."""
+    for number in range(count, 1, -1):
+        if previous(path, number - 1).is_file():
+            previous(path, number - 1).replace(previous(path, number))
+    if not count or not path.is_file():
+        return
+    kept = previous(path)
     kept.unlink(missing_ok=True)
     try:
         os.link(path, kept)

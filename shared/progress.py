@@ -4,19 +4,29 @@ import resource
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 
+LogWindow = Mapping[str, list[float]]
+"""What the next log line averages, by name."""
+
 
 class Progress:
-    """Means of the logs between two log lines."""
+    """Means of the logs between two log lines.
+
+    Attributes:
+        values: of the line that has begun; a run keeps them in its checkpoints, so that its lines
+            are the same where it was interrupted.
+    """
 
     def __init__(self, interval: int) -> None:
         self.interval = max(interval, 1)
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
+    def start(self, values: LogWindow | None = None) -> None:
+        """Begins a line, with what it averages already."""
+        self.values: dict[str, list[float]] = defaultdict(list, values or {})
         self.resume_clock()
 
     def resume_clock(self) -> None:
@@ -37,7 +47,7 @@ class Progress:
         if iteration % self.interval and not last:
             return None
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
-        self._start()
+        self.start()
         return means
 
 

@@ -1,6 +1,7 @@
 """Command lines in this process, as a user meets them."""
 
 from shared.cli import call
+from shared.events import read_metrics
 
 
 def run(main, *arguments) -> int:
@@ -20,3 +21,11 @@ def fails(capture, main, *arguments) -> str:
     capture.readouterr()
     assert run(main, *arguments) == 2
     return error_line(capture)
+
+
+CLOCK = ("seconds_per_iteration", "peak_memory_mb")
+
+
+def comparable(folder) -> list[dict]:
+    """The events of a run without what depends on the machine."""
+    return [{k: v for k, v in event.items() if k not in CLOCK} for event in read_metrics(folder)]

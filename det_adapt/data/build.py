@@ -52,6 +52,9 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
 
     Without SAP.ENABLED there is no target. What is missing is named here, not in the first
     iteration; `start` may be changed until then.
+
+    Attributes:
+        samples: of both domains, those of the iteration that is trained.
     """
 
     def __init__(self, cfg: CfgNode, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -72,6 +75,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             )
         images = share("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, world_size)
         self.start = start
+        self.samples: list[Sample] = []
         self._from = partial(
             PairedLoader,
             source,
@@ -82,8 +86,9 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
         )
 
     def __iter__(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
-        loader = self._from(start=self.start)
-        return ((source, target) for [(_, source, target)] in loader)
+        for [(_, source, target)] in self._from(start=self.start):
+            self.samples = [*source, *(target or [])]
+            yield source, target
 
 
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:

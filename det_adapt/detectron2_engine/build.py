@@ -8,13 +8,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.solver import get_default_optimizer_params
-from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
 from det_adapt import weights
 from det_adapt.config import device_of
 from det_adapt.weight_names import to_detectron2
 from shared.errors import UserError
+from shared.gradients import ClipOptions, guard
 from shared.weights import LoadReport
 
 
@@ -50,7 +50,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     else:
         momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
         optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **common)
-    return maybe_add_gradient_clipping(cfg, optimizer)
+    guard(optimizer, ClipOptions.from_config(cfg))
+    return optimizer
 
 
 @contextmanager

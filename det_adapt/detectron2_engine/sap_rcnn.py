@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from det_adapt.config import SapPlan, sap_plan
 from det_adapt.detectron2_engine.catalog import register_datasets
+from det_adapt.engines import check_losses
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
+from det_adapt.vgg16 import add_dropout
 from det_adapt.weight_names import to_detectron2
 from shared.errors import UserError
 
@@ -60,28 +62,36 @@ class SAPRCNN(GeneralizedRCNN):
         register_datasets(cfg)
         plan = sap_plan(cfg)
         feature = cfg.SAP.LOWER.FEATURE if plan is not None else ""
-        return super().from_config(cfg) | {"plan": plan, "lower_feature": feature}
+        parts = super().from_config(cfg)
+        if cfg.MODEL.ROI_BOX_HEAD.DROPOUT:
+            add_dropout(parts["roi_heads"].box_head, cfg.MODEL.ROI_BOX_HEAD.DROPOUT)
+        return parts | {"plan": plan, "lower_feature": feature}
 
     def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
         """Training: the losses of (source, target), or of a list, the source alone, where there is
-        no adversary. Evaluation: Detectron2's, of a list."""
+        no adversary; FloatingPointError where they are not finite. Evaluation: Detectron2's."""
         if not self.training:
             return super().forward(batched_inputs)
         alone = isinstance(batched_inputs, list)
         source, target = (batched_inputs, None) if alone else batched_inputs
         if self.sap is None:
-            return super().forward(source)
+            losses = super().forward(source)
+            check_losses(losses)
+            return losses
         if target is None:
             raise UserError(
                 "SAP.ENABLED trains on pairs (source, target), got a batch of the source alone: "
                 "take det_adapt.PairedTrainLoader(cfg), as det_adapt.SapTrainer does, or set "
                 "SAP.ENABLED False"
             )
+        storage = get_event_storage()
         losses, source_maps = self._source(source)
-        sap_losses, logs = self.sap(source_maps, self._target(target))
+        sap_losses, logs = self.sap(source_maps, self._target(target), storage.iter)
         for name, value in logs.items():
-            get_event_storage().put_scalar(name, value.item())
-        return losses | sap_losses
+            storage.put_scalar(name, value.item())
+        losses |= sap_losses
+        check_losses(losses)
+        return losses
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         """Also of the torchvision engine's detector, which has other names."""

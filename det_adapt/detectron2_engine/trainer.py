@@ -31,12 +31,13 @@ from det_adapt.detectron2_engine.build import (
     named_errors,
 )
 from det_adapt.detectron2_engine.sap_rcnn import Inputs, to_inputs
-from det_adapt.engines import engine_defaults, seed_step
+from det_adapt.engines import engine_defaults, not_finite, seed_step
 from det_adapt.source_stage import resolve_weights
-from shared import distributed
-from shared.checkpoint import check_finite
+from shared import checkpoint, distributed
 from shared.config import changed
-from shared.errors import MissingFileError, UserError
+from shared.errors import MissingFileError
+from shared.files import write_atomically
+from shared.progress import LogWindow
 from shared.run.folder import dump_config
 
 
@@ -55,14 +56,31 @@ class PairedTrainLoader(TrainLoader):
 
 
 class _Checkpointer(DetectionCheckpointer):
-    """Its files hold the run's settings as well: prediction needs nothing beside them."""
+    """Its files hold the run's settings as well: prediction needs nothing beside them. They are
+    written whole or not at all."""
 
     config = ""
+    keep = 1
 
     def save(self, name: str, **kwargs: Any) -> None:
-        if distributed.is_main():
-            check_finite(self.model.state_dict(), kwargs["iteration"] + 1)
-        super().save(name, config=self.config, **kwargs)
+        if not self.save_to_disk:
+            return
+        state = {"model": self.model.state_dict(), "config": self.config}
+        checkpoint.check_finite(state["model"], kwargs["iteration"] + 1)
+        state |= {key: each.state_dict() for key, each in self.checkpointables.items()}
+        checkpoint.save(state | kwargs, Path(self.save_dir) / f"{name}.pth")
+        self.tag_last_checkpoint(f"{name}.pth")
+        self._remove_old(kwargs["iteration"])
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename.encode())
+
+    def _remove_old(self, iteration: int) -> None:
+        """Leaves SOLVER.CHECKPOINT_KEEP files, that of `iteration` included."""
+        numbered = {int(p.stem[6:]): p for p in Path(self.save_dir).glob("model_[0-9]*.pth")}
+        older = sorted(number for number in numbered if number < iteration)
+        for number in older[: max(len(older) + 1 - self.keep, 0)]:
+            numbered[number].unlink()
 
 
 class SapTrainer(DefaultTrainer):
@@ -93,6 +111,7 @@ class SapTrainer(DefaultTrainer):
         trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer_class(_in_parallel(model), [], optimizer)
         self.checkpointer = _Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer.keep = cfg.SOLVER.CHECKPOINT_KEEP
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._has_weights = False
         self.register_hooks(self.build_hooks())
@@ -150,21 +169,15 @@ class SapTrainer(DefaultTrainer):
         try:
             return super().train()
         except FloatingPointError as error:
-            raise UserError(
-                f"{str(error).splitlines()[0]} lower SOLVER.BASE_LR or lengthen "
-                "SOLVER.WARMUP_ITERS, and --resume from the last checkpoint"
-            ) from error
+            samples = getattr(loader, "samples", [])
+            raise not_finite(str(error).rstrip("."), self.iter + 1, self.cfg, samples) from error
 
 
 class _Silent(SapTrainer):
-    """Without Detectron2's own evaluation and log: the run has them."""
+    """Without Detectron2's own evaluation, log and times to save at: the run has them."""
 
     def build_hooks(self) -> list[HookBase | None]:
-        own = [self.seeding(), hooks.LRScheduler()]
-        if distributed.is_main():
-            period = self.cfg.SOLVER.CHECKPOINT_PERIOD
-            own.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
-        return own
+        return [self.seeding(), hooks.LRScheduler()]
 
 
 class Trainer:
@@ -184,7 +197,7 @@ class Trainer:
     def load_weights(self) -> None:
         self._trainer.resume_or_load(resume=False)
 
-    def resume(self) -> None:
+    def resume(self) -> LogWindow:
         """Continues from the last checkpoint of OUTPUT_DIR; MissingFileError without one."""
         if not self._trainer.checkpointer.has_checkpoint():
             folder = self._trainer.cfg.OUTPUT_DIR
@@ -199,17 +212,23 @@ class Trainer:
                 group["lr"] = rate if former == 0 else group["lr"] * rate / former
         scheduler.base_lrs = rates
         self.iteration = self._trainer.start_iter
+        state = checkpoint.peek(self._trainer.checkpointer.get_checkpoint_file())
+        return state.get("log_window", {})
 
-    def save(self) -> None:
-        if distributed.is_main():
-            done = self.iteration - 1  # Detectron2 counts from 0
-            self._trainer.checkpointer.save(f"model_{done:07d}", iteration=done)
+    def save(self, log_window: LogWindow | None = None) -> None:
+        if not distributed.is_main():
+            return
+        done = self.iteration - 1  # Detectron2 counts from 0
+        name = "model_final" if self.iteration == self._trainer.max_iter else f"model_{done:07d}"
+        self._trainer.iter = done  # at its end, Detectron2's trainer is one further
+        window = dict(log_window or {})
+        self._trainer.checkpointer.save(name, iteration=done, log_window=window)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.
 
         Args:
-            after_step: gets an iteration's losses and rate, after its checkpoint was written.
+            after_step: gets an iteration's losses and rate.
         """
 
         def count(trainer: TrainerBase) -> None:

@@ -52,13 +52,17 @@ class SapRCNN(nn.Module):
             self.sap = SapLoss(plan, self.read, self.feature_channels, self.anchors, at)
 
     def forward(
-        self, source: list[Sample], target: list[Sample] | None
+        self, source: list[Sample], target: list[Sample] | None, iteration: int = 0
     ) -> tuple[Losses, dict[str, Tensor]]:
-        """Training: the weighted losses of a pair, and what is logged beside them."""
+        """Training: the weighted losses of a pair, and what is logged beside them.
+
+        Args:
+            iteration: from 0, of the schedule of λ.
+        """
         losses, maps = self.source(source)
         if self.sap is None or target is None:
             return losses, {}
-        sap_losses, logs = self.sap(maps, self.target(target))
+        sap_losses, logs = self.sap(maps, self.target(target), iteration)
         return losses | sap_losses, logs
 
     def source(self, samples: list[Sample]) -> tuple[Losses, Maps]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import (
     RegionProposalNetwork,
@@ -106,7 +106,7 @@ class ProposalNetwork(RegionProposalNetwork):
         background, foreground = rpn.IOU_THRESHOLDS
         super().__init__(
             anchors,
-            RPNHead(channels, anchors.num_anchors_per_location()[0]),
+            _head(channels, rpn.CONV_DIMS[0], anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=foreground,
             bg_iou_thresh=background,
             batch_size_per_image=rpn.BATCH_SIZE_PER_IMAGE,
@@ -116,6 +116,7 @@ class ProposalNetwork(RegionProposalNetwork):
             nms_thresh=rpn.NMS_THRESH,
         )
         self.options = rpn
+        self.smallest_side = cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE
 
     def forward(
         self,
@@ -138,7 +139,7 @@ class ProposalNetwork(RegionProposalNetwork):
         scores, offsets = concat_box_prediction_layers(
             [each.float() for each in logits], [each.float() for each in deltas]
         )
-        losses = {} if targets is None else self._losses(anchors, scores, offsets, targets)
+        losses = {} if targets is None else self._losses(anchors, scores, offsets, sizes, targets)
         with torch.no_grad():
             boxes = self.box_coder.decode_single(offsets, anchors.repeat(len(sizes), 1))
             proposals = self._best(
@@ -147,11 +148,22 @@ class ProposalNetwork(RegionProposalNetwork):
         return proposals, losses
 
     def _losses(
-        self, anchors: Tensor, scores: Tensor, offsets: Tensor, targets: list[dict[str, Tensor]]
+        self,
+        anchors: Tensor,
+        scores: Tensor,
+        offsets: Tensor,
+        sizes: list[Size],
+        targets: list[dict[str, Tensor]],
     ) -> Losses:
         """Sums over the sampled anchors, ÷ by the number asked for: fewer samples weigh no more."""
         per_image = [anchors] * len(targets)
         labels, matched = self.assign_targets_to_anchors(per_image, targets)
+        border = self.options.BOUNDARY_THRESH
+        if border >= 0:
+            labels = [
+                label.where(_inside(anchors, size, border), -1)
+                for label, size in zip(labels, sizes, strict=True)
+            ]
         positive, negative = (torch.cat(chosen).bool() for chosen in self.fg_bg_sampler(labels))
         true_offsets = self.box_coder.encode_single(
             torch.cat(matched)[positive], anchors.repeat(len(targets), 1)[positive]
@@ -189,8 +201,27 @@ class ProposalNetwork(RegionProposalNetwork):
             finite = candidates.isfinite().all(dim=1) & ranks.isfinite()
             candidates = clip_boxes_to_image(candidates, size)
             sides = candidates[:, 2:] - candidates[:, :2]
-            usable = finite & (sides > 0).all(dim=1)
+            usable = finite & (sides > self.smallest_side).all(dim=1)
             candidates, ranks = candidates[usable], ranks[usable]
             kept = batched_nms(candidates, ranks, own_levels[usable], self.nms_thresh)
             proposals.append(candidates[kept[: self.post_nms_top_n()]])
         return proposals
+
+
+def _head(channels: int, width: int, anchors: int) -> RPNHead:
+    """torchvision's, its 3×3 convolution `width` wide, which it cannot be told; -1: `channels`."""
+    head = RPNHead(channels if width == -1 else width, anchors)
+    if width not in (-1, channels):
+        first = nn.Conv2d(channels, width, 3, padding=1)
+        nn.init.normal_(first.weight, std=0.01)
+        nn.init.zeros_(first.bias)
+        head.conv[0][0] = first
+    return head
+
+
+def _inside(boxes: Tensor, size: Size, border: float) -> Tensor:
+    """(n,) bool: boxes (n, 4) that reach no further than `border` pixels out of the image."""
+    height, width = size
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    left_and_top = (x1 >= -border) & (y1 >= -border)
+    return left_and_top & (x2 < width + border) & (y2 < height + border)

@@ -15,6 +15,7 @@ from torchvision.ops import RoIAlign, RoIPool, batched_nms, box_area, clip_boxes
 from det_adapt.structures import Losses
 from det_adapt.torchvision_engine.backbones import res5_head
 from det_adapt.torchvision_engine.masks import mask_loss
+from det_adapt.vgg16 import add_dropout
 from shared.errors import UserError
 
 Size = tuple[int, int]
@@ -231,7 +232,8 @@ def _pool(head: CfgNode, stride: int) -> nn.Module:
     if head.POOLER_TYPE == "ROIPool":
         return RoIPool(head.POOLER_RESOLUTION, 1 / stride)
     # Aligned: boxes are shifted by half a cell, onto the cells' centers.
-    return RoIAlign(head.POOLER_RESOLUTION, 1 / stride, head.POOLER_SAMPLING_RATIO, aligned=True)
+    aligned = head.POOLER_TYPE == "ROIAlignV2"
+    return RoIAlign(head.POOLER_RESOLUTION, 1 / stride, head.POOLER_SAMPLING_RATIO, aligned=aligned)
 
 
 def _box_head(cfg: CfgNode, channels: int) -> tuple[nn.Module, int]:
@@ -258,7 +260,9 @@ def _box_head(cfg: CfgNode, channels: int) -> tuple[nn.Module, int]:
         nn.init.zeros_(layer.bias)
         layers |= {f"fc{number}": layer, f"fc_relu{number}": nn.ReLU(inplace=True)}
         inputs = box.FC_DIM
-    return nn.Sequential(layers), box.FC_DIM
+    head = nn.Sequential(layers)
+    add_dropout(head, box.DROPOUT)
+    return head, box.FC_DIM
 
 
 def _mask_head(cfg: CfgNode, channels: int) -> nn.Sequential:

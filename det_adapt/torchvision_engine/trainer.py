@@ -10,13 +10,15 @@ from torch import nn
 from det_adapt import weights
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import TrainLoader
-from det_adapt.engines import engine_defaults, seed_step
+from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_step
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
 from det_adapt.weight_names import from_detectron2
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
+from shared.gradients import ClipOptions, guard
+from shared.progress import LogWindow
 from shared.run.folder import dump_config
 from shared.schedules import multi_step, warm_up
 from shared.weights import LoadReport
@@ -49,15 +51,16 @@ class Trainer:
     def load_weights(self) -> None:
         load_weights(self.model, self.cfg)
 
-    def resume(self) -> None:
+    def resume(self) -> LogWindow:
         """Continues from the run's last checkpoint; MissingFileError where there is none."""
         state = checkpoint.load_run(self.path, FORMAT, SCRIPT)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
+        return state.get("log_window", {})
 
-    def save(self) -> None:
+    def save(self, log_window: LogWindow | None = None) -> None:
         """Writes everything that training continues from and that prediction needs."""
         if not distributed.is_main():
             return
@@ -69,15 +72,16 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "log_window": dict(log_window or {}),
         }
         checkpoint.check_finite(state["model"], self.iteration)
-        checkpoint.save(state, self.path, keep_previous=True)
+        checkpoint.save(state, self.path, keep=self.cfg.SOLVER.CHECKPOINT_KEEP)
 
     def train(self, after_step: Callable[[dict[str, float]], None]) -> None:
         """From `iteration` to SOLVER.MAX_ITER.
 
         Args:
-            after_step: gets an iteration's losses and rate, after its checkpoint was written.
+            after_step: gets an iteration's losses and rate.
         """
         pairs = TrainLoader(
             self.cfg,
@@ -86,15 +90,16 @@ class Trainer:
             world_size=distributed.world_size(),
         )
         for source, target in pairs:
-            logs = self.step(source, target)
+            try:
+                logs = self.step(source, target)
+            except FloatingPointError as error:
+                samples = [*source, *(target or [])]
+                raise not_finite(str(error), self.iteration + 1, self.cfg, samples) from error
             self.iteration += 1
-            last = self.iteration == self.cfg.SOLVER.MAX_ITER
-            if last or self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-                self.save()
             after_step(logs)
 
     def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:
-        """One optimizer step."""
+        """One optimizer step; FloatingPointError where a loss or gradient is not finite."""
         self.model.train()
         seed_step(self.cfg, self.iteration)
         rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
@@ -102,15 +107,9 @@ class Trainer:
             group["lr"] = rate * group["lr_mult"]
         enabled = self.cfg.SOLVER.AMP.ENABLED
         with torch.autocast(self.device.type, torch.float16, enabled=enabled):
-            losses, others = self.model(source, target)
+            losses, others = self.model(source, target, self.iteration)
             total = sum(losses.values())
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {loss.item():g}" for name, loss in losses.items())
-            raise UserError(
-                f"the loss is not finite at iteration {self.iteration + 1} ({values}): lower "
-                "SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS, and --resume from the last "
-                "checkpoint"
-            )
+        check_losses(losses)
         self.scaler.scale(total / distributed.world_size()).backward()
         distributed.sum_gradients(
             [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -153,8 +152,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         for (lr_mult, decay), parameters in groups.items()
     ]
     if solver.OPTIMIZER == "ADAM":
-        return torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
-    return torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+        optimizer = torch.optim.Adam(parts, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    else:
+        optimizer = torch.optim.SGD(parts, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+    guard(optimizer, ClipOptions.from_config(cfg))
+    return optimizer
 
 
 def rate_factor(cfg: CfgNode, iteration: int) -> float:

@@ -18,16 +18,25 @@ from shared.data.label_maps import LABEL_SPACES, LabelSpace, label_space
 from shared.data.own import resolve_label_space
 from shared.errors import UserError
 from shared.events import git_revision
-from shared.run.folder import check_same_run, checkpoint_at
+from shared.progress import LogWindow
+from shared.run.folder import Changes, check_same_run, checkpoint_at
 
 FORMAT, SCRIPT = 1, "seg_adapt/train.py"
 
 
-def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | None = None) -> None:
+def save_run(
+    path: Path,
+    trainer: Trainer,
+    cfg: CfgNode,
+    space: LabelSpace | None = None,
+    *,
+    log_window: LogWindow | None = None,
+) -> None:
     """Writes the whole state of a run; see `shared.checkpoint.save`.
 
     Args:
         space: the classes when the run began; None: those that DATASETS.LABEL_SPACE names now.
+        log_window: what the log line that has begun averages.
     """
     revision, _ = git_revision()
     space = space or resolve_label_space(cfg.DATASETS.LABEL_SPACE)
@@ -37,10 +46,11 @@ def save_run(path: Path, trainer: Trainer, cfg: CfgNode, space: LabelSpace | Non
         "revision": revision,
         "made_for": conventions(trainer.method.segmentor),
         "label_space": _own_space(space),
+        "log_window": dict(log_window or {}),
         **trainer.state_dict(),
     }
     checkpoint.check_finite(state["method"], trainer.iteration)
-    checkpoint.save(state, path, keep_previous=True)
+    checkpoint.save(state, path, keep=cfg.SOLVER.CHECKPOINT_KEEP)
 
 
 def resume_run(
@@ -50,8 +60,9 @@ def resume_run(
     space: LabelSpace | None = None,
     *,
     to_score: bool = False,
-) -> None:
-    """Continues `trainer` from a run's checkpoint.
+) -> tuple[LogWindow, Changes]:
+    """Continues `trainer` from a run's checkpoint; returns its `log_window` and what
+    `check_same_run` does.
 
     Args:
         space: what `cfg.DATASETS.LABEL_SPACE` stands for, where that was looked up already.
@@ -62,7 +73,7 @@ def resume_run(
     """
     state = checkpoint.load_run(path, FORMAT, SCRIPT)
     then = flatten(_config(state, cfg.IMPORTS))
-    check_same_run(
+    changes = check_same_run(
         path,
         then,
         flatten(cfg),
@@ -78,6 +89,7 @@ def resume_run(
             "start a new run with --output"
         )
     trainer.load_state_dict(state)
+    return state.get("log_window", {}), changes
 
 
 def _why_not_longer(cfg: CfgNode, trainer: Trainer) -> str | None:

@@ -4,6 +4,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from shared.errors import UserError
+from shared.gradients import ClipOptions, guard
 from shared.schedules import multi_step, poly, warm_up
 
 
@@ -39,6 +40,7 @@ def build_optimizers(
             optimizer = torch.optim.SGD(parameter_groups, lr=node.LR, momentum=node.MOMENTUM)
         else:
             optimizer = torch.optim.Adam(parameter_groups, lr=node.LR, betas=tuple(node.BETAS))
+        guard(optimizer, ClipOptions.from_node(solver.CLIP_GRADIENTS))
         optimizers[name] = optimizer
     return optimizers
 

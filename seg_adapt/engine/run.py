@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 from tqdm import tqdm
 
 from seg_adapt.config import check
@@ -134,9 +135,10 @@ class Run(run.Run):
         """
         checkpoint = self.checkpoint if to_score is None else last_checkpoint(to_score)
         if to_score or checkpoint.is_file():
-            resume_run(
+            log = resume_run(
                 checkpoint, self.trainer, self.cfg, self.space, to_score=to_score is not None
             )
+            self.go_on(*log)
             logger.info("%s: at iteration %d", checkpoint, self.trainer.iteration)
 
     def check(self) -> None:
@@ -213,11 +215,6 @@ class Run(run.Run):
         if self.selection and due:
             score = self.selection.update(stage.name, iteration, self.method)
             self.log.write("selection", iteration, {"stage": stage.name, "miou": 100 * score})
-        if iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            self.save()
-
-    def mean_logs(self, means: dict[str, float]) -> dict[str, float]:
-        return distributed.mean_scalars(means)
 
     def _choose(self, stage: StagePlan) -> None:
         """Goes back to the stage's best snapshot where `SELECTION` asks for it."""
@@ -264,6 +261,11 @@ class Run(run.Run):
         columns[self.cfg.METHOD] = self.predictions
         return prediction_panels(self.cfg, self.method, self.test, self.space, columns, self.device)
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.method.state_dict()
+
     def save(self) -> None:
         if distributed.is_main():
-            save_run(self.checkpoint, self.trainer, self.cfg, self.space)
+            window = self.progress.values
+            save_run(self.checkpoint, self.trainer, self.cfg, self.space, log_window=window)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from seg_adapt.engine.stages import Kind, StagePlan, plan_stages
 from seg_adapt.methods.base import Method
 from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
-from shared import distributed
+from shared import distributed, gradients
 from shared.errors import UserError
 
 MicroBatch = tuple[int, SourceBatch, TargetBatch | None]
@@ -36,6 +37,7 @@ class Trainer:
     def __init__(self, method: Method, cfg: CfgNode, *, device: torch.device) -> None:
         self.method = method
         self.seed = cfg.SEED
+        self.folder = cfg.OUTPUT_DIR
         self.device = device
         self.stages = plan_stages(cfg, method)
         self.iteration = 0
@@ -87,11 +89,10 @@ class Trainer:
             self.enter(self.stage_index + 1)
 
     def step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
-        """One optimizer step; returns losses, learning rates and the phases' records."""
+        """One optimizer step; returns losses, learning rates and the phases' records, means over
+        the micro-batches of all processes."""
         self.method.train()
-        generators = [
-            (index, self._steps(source, target)) for index, source, target in micro_batches
-        ]
+        generators = [(batch, self._steps(*batch[1:])) for batch in micro_batches]
         logs: dict[str, float] = defaultdict(float)
         touched: dict[str, None] = {}
         number = 0
@@ -104,12 +105,15 @@ class Trainer:
             optimizer = self.optimizers[group]
             distributed.sum_gradients(self.parameters[group])
             set_rates(optimizer, factor)
-            optimizer.step()
+            try:
+                optimizer.step()
+            except FloatingPointError as error:
+                raise self._not_finite(str(error), group, micro_batches) from error
             optimizer.zero_grad(set_to_none=True)
             logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
         distributed.mean_buffers(self.method)
         self.method.after_step(self.iteration + 1)
-        return dict(logs)
+        return distributed.mean_scalars(logs)
 
     def _steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
         target = None if target is None else target.to(self.device)
@@ -117,14 +121,14 @@ class Trainer:
 
     def _phase(
         self,
-        generators: list[tuple[int, Iterator[Phase]]],
+        generators: list[tuple[MicroBatch, Iterator[Phase]]],
         number: int,
         logs: dict[str, float],
     ) -> str | None:
         """Runs phase `number` of every micro-batch; its group, None when all are finished."""
         groups = set()
-        for index, generator in generators:
-            self._reseed(index, number)
+        for batch, generator in generators:
+            self._reseed(batch[0], number)
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.stage.solver.PRECISION == "bf16"
             ):
@@ -133,7 +137,7 @@ class Trainer:
                 groups.add(None)
                 continue
             groups.add(phase.group)
-            self._backward(phase)
+            self._backward(phase, batch)
             values = {f"loss/{name}": loss.item() for name, loss in phase.losses.items()}
             values |= {name: torch.as_tensor(value).item() for name, value in phase.records.items()}
             del phase  # its graph, before the next one is made
@@ -146,18 +150,25 @@ class Trainer:
             )
         return groups.pop()
 
-    def _backward(self, phase: Phase) -> None:
+    def _backward(self, phase: Phase, batch: MicroBatch) -> None:
         total = sum(phase.losses.values())
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {loss.item():g}" for name, loss in phase.losses.items())
-            raise UserError(
-                f"the loss is not finite at iteration {self.iteration + 1} ({values}): "
-                f"lower {self._rate_key(phase.group)} or lengthen the warm-up, and --resume from "
-                "the last checkpoint"
-            )
+            raise self._not_finite(f"the loss is not finite ({values})", phase.group, [batch])
         if total.requires_grad:
             share = 1.0 / self.stage.solver.ACCUMULATE
             (total * share).backward(inputs=self.parameters[phase.group])
+
+    def _not_finite(self, what: str, group: str, micro_batches: list[MicroBatch]) -> UserError:
+        batches = [batch for _, *pair in micro_batches for batch in pair if batch is not None]
+        return gradients.not_finite(
+            what,
+            self.iteration + 1,
+            names=[name for batch in batches for name in batch.names],
+            batch={"batches": [asdict(batch) for batch in batches]},
+            run=self.folder,
+            rate=self._rate_key(group),
+        )
 
     def _rate_key(self, group: str) -> str:
         """The key that sets the group's rate in this stage."""

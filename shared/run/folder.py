@@ -24,6 +24,7 @@ RESUMABLE_KEYS = (
     "DATASETS.CACHE",
     "DATALOADER.NUM_WORKERS",
     "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.CHECKPOINT_KEEP",
     "TEST.EVAL_PERIOD",
     "TEST.STAGES",
     "TEST.WINDOW",
@@ -34,6 +35,8 @@ RESUMABLE_KEYS = (
 # The length of a run and what it is scored on are read without knowing the defaults; Detectron2
 # misses its version.
 _ALWAYS_WRITTEN = ("VERSION", "SOLVER.MAX_ITER", "DATASETS.TEST")
+Changes = dict[str, tuple[object, object]]
+"""Key to its value before and now."""
 _SCORED_ON = ("DATASETS.TEST", "DATASETS.LABEL_SPACE", "DATASETS.CLASSES")
 
 logger = logging.getLogger(__name__)
@@ -134,10 +137,11 @@ def check_same_run(
     *,
     extendable: str | None = None,
     free: Iterable[str] = (),
-) -> None:
+) -> Changes:
     """UserError where a run goes on with other settings, which change what is learned.
 
-    Learning rates and warm-ups may change all the same, with a warning.
+    Learning rates, warm-ups and clipping may change all the same, with a warning; they are
+    returned.
 
     Args:
         then, now: flat settings; keys that `then` lacks are not compared.
@@ -146,15 +150,15 @@ def check_same_run(
     """
     changes = changed_settings(then, now)
     changes = {key: change for key, change in changes.items() if key not in free}
-    for key in [key for key in changes if _is_rate(key)]:
-        before, after = changes.pop(key)
+    tamed = {key: changes.pop(key) for key in list(changes) if _tames_losses(key)}
+    for key, (before, after) in tamed.items():
         logger.warning("%s goes on with %s %r instead of %r", checkpoint, key, after, before)
     length = "SOLVER.MAX_ITER"
     longer = now.get(length, 0) > then.get(length, 0)
     if longer and extendable is None:
         changes.pop(length, None)
     if not changes:
-        return
+        return tamed
     why = f" ({extendable})" if longer and extendable else ""
     raise UserError(
         f"cannot resume {checkpoint}: "
@@ -163,14 +167,15 @@ def check_same_run(
     )
 
 
-def _is_rate(key: str) -> bool:
-    """A learning rate or its warm-up: what may have to be lowered where a loss is not finite."""
-    return key.rpartition(".")[2] in ("LR", "BASE_LR", "WARMUP", "WARMUP_ITERS")
+def _tames_losses(key: str) -> bool:
+    """What may have to change where a loss is not finite."""
+    rates = ("LR", "BASE_LR", "WARMUP", "WARMUP_ITERS")
+    return key.startswith("SOLVER.CLIP_GRADIENTS.") or key.rpartition(".")[2] in rates
 
 
 def changed_settings(
     then: Mapping[str, object], now: Mapping[str, object], prefixes: Iterable[str] = ("",)
-) -> dict[str, tuple[object, object]]:
+) -> Changes:
     """Key to both values, of what differs; `RESUMABLE_KEYS` and keys that `then` lacks do not."""
     return {
         key: (then[key], value)
@@ -228,5 +233,5 @@ def comparable_baseline(
     return baseline
 
 
-def _listed(changes: Mapping[str, tuple[object, object]]) -> str:
+def _listed(changes: Changes) -> str:
     return "; ".join(f"{key} is {a!r}, here {b!r}" for key, (a, b) in changes.items())

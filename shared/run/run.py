@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
 from shared import distributed
+from shared.checkpoint import check_finite
 from shared.data.images import write_png
 from shared.errors import UserError
 from shared.events import METRICS_FILE, RunLog, describe_environment, read_metrics
-from shared.progress import Progress, peak_memory
+from shared.progress import LogWindow, Progress, peak_memory
 from shared.report import write_report
-from shared.run.folder import write_config
+from shared.run.folder import Changes, write_config
 from shared.run.lock import locked
 from shared.run.signals import held_back, resume_command
 
@@ -52,8 +54,9 @@ class Run(ABC):
         self.baseline = baseline
         self.compared = tuple(compared)
         self.log: RunLog | None = None
-        self._progress = Progress(cfg.LOG_PERIOD)
+        self.progress = Progress(cfg.LOG_PERIOD)
         self._signal = 0  # the number of the one that asks for an end
+        self._changes: Changes = {}
 
     @property
     @abstractmethod
@@ -85,9 +88,15 @@ class Run(ABC):
         """What the scored data set is called in the log."""
         return self.test.name
 
+    @property
+    @abstractmethod
+    def weights(self) -> Mapping[str, Tensor]:
+        """Of the model, by name."""
+
     @abstractmethod
     def save(self) -> None:
-        """Writes a checkpoint of the iteration it is at; every process calls it."""
+        """Writes a checkpoint of the iteration it is at, with `progress.values`; every process
+        calls it."""
 
     @abstractmethod
     def fit(self) -> None:
@@ -123,9 +132,15 @@ class Run(ABC):
         """What the result depends on beside the config."""
         return describe_environment(self.cfg.MODEL.DEVICE, self.cfg.SEED)
 
-    def mean_logs(self, means: dict[str, float]) -> dict[str, float]:
-        """Logs averaged over processes, where training has not done so."""
-        return means
+    def go_on(self, log_window: LogWindow, changes: Changes) -> None:
+        """What a resumed run's log begins with.
+
+        Args:
+            log_window: of the checkpoint.
+            changes: settings that are not those of before.
+        """
+        self.progress.start(log_window)
+        self._changes = changes
 
     def compared_predictions(self) -> dict[str, Path]:
         """Title to folder of the predictions of the baseline and the compared runs."""
@@ -148,6 +163,8 @@ class Run(ABC):
         # What is there at iteration 0 is of another model that was scored in this folder.
         with self._logging(self.total, fresh=self.iteration == 0):
             self._describe()
+            if self._changes:
+                self.log.write("changed", self.iteration, self._changes)
             with held_back(self._stop_after_iteration):
                 if not self.at_stage_end:
                     self._score_if_due()  # a run that was killed while it scored
@@ -169,19 +186,25 @@ class Run(ABC):
             return self._finish()
 
     def after_step(self, logs: dict[str, float]) -> None:
-        """Logs an iteration that is done, and scores on the way."""
-        means = self._progress.add(logs, self.iteration, last=self.at_stage_end)
+        """Logs an iteration that is done, then saves and scores where that is due.
+
+        In this order no line is lost where a killed run goes on from the checkpoint.
+        """
+        means = self.progress.add(logs, self.iteration, last=self.at_stage_end)
         if means is None:
             self.log.advance()
         else:
-            means = self.mean_logs(means) | {"peak_memory_mb": peak_memory(self.device)}
+            means = means | {"peak_memory_mb": peak_memory(self.device)}
             self.log.write("train", self.iteration, {"stage": self.stage, **means})
             self.log.advance({k: v for k, v in means.items() if k.startswith("loss/")})
         self.on_step()
+        # `fit` saves the end.
+        if self.iteration % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0 and self.iteration < self.total:
+            self.save()
         if not self.at_stage_end:
             self._end_if_asked()
             self._score_if_due()
-        self._progress.resume_clock()
+        self.progress.resume_clock()
 
     def _score_if_due(self) -> None:
         period = self.cfg.TEST.EVAL_PERIOD if self.test is not None else 0
@@ -207,11 +230,12 @@ class Run(ABC):
         )
 
     def on_step(self) -> None:
-        """What a half does after an iteration is logged and before it is scored: nothing."""
+        """What a half does after an iteration is logged and before it is saved: nothing."""
         return
 
     def record_scores(self, predictions: Path, official: Path | None = None) -> dict:
-        """Scores, and writes that down; see `score`."""
+        """Scores, and writes that down; see `score`. UserError for weights that are not finite."""
+        check_finite(self.weights, self.iteration)
         scores = self.score(predictions, official)
         if distributed.is_main():
             scores = scores | {
@@ -258,7 +282,7 @@ class Run(ABC):
             if active and fresh:
                 (self.folder / METRICS_FILE).unlink(missing_ok=True)
             self.log = RunLog(self.folder, total=total, start=self.iteration, active=active)
-            self._progress.resume_clock()
+            self.progress.resume_clock()
             try:
                 yield
             finally:

@@ -6,8 +6,10 @@ from importlib import import_module
 import pytest
 import torch
 from networks import ENGINES, FPN, FPN_GN, RESNET18, VGG16, build, config
+from torch import nn
 from torchvision import models
 from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.vgg import cfgs, make_layers
 
 from det_adapt.torchvision_engine import SapRCNN, load_weights
 from det_adapt.weight_names import from_detectron2, from_torchvision, to_detectron2
@@ -186,6 +188,25 @@ def test_torchvisions_weights_need_their_conventions(engine, load, key, value):
     more = {"MODEL__RESNETS__DEPTH": 50, "MODEL__RESNETS__STRIDE_IN_1X1": False, key: value}
     with pytest.raises(UserError, match=key.replace("__", ".")):
         load({"layer1.0.conv1.weight": torch.zeros(1)}, build(engine, VGG16), RESNET18, **more)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_vggs_fully_connected_layers_may_stay_at_random(engine, load, keep):
+    narrow = {
+        "features": make_layers([v if v == "M" else v // 8 for v in cfgs["D"]]),
+        "classifier": nn.Sequential(
+            nn.Linear(64 * 49, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 32)
+        ),
+    }
+    report = load(
+        nn.ModuleDict(narrow).state_dict(),
+        build(engine, VGG16),
+        VGG16,
+        MODEL__VGG__PRETRAINED_FC=keep,
+    )
+    fc = {f"roi_heads.box_head.fc{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}
+    assert fc & set(report.matched) == (fc if keep else set())
+    assert not report.unexpected and len(report.matched) == 26 + 4 * keep
 
 
 FULL_SIZE = {"MODEL.MASK_ON": False, "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 14}

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from commands import comparable
 from networks import ADVERSARY, C4, FPN, ONE, TWO, VGG16, build, config, recording, unlabeled
 from torch import nn
 
@@ -154,7 +155,9 @@ def test_checkpoints_have_detectron2s_names_and_nothing_is_logged_beside_ours(to
     cfg = engine_config(
         "detectron2", CONFIGS / "sapnet_toy.yaml", settings(toy_root, tmp_path, *short)
     )
-    Trainer(cfg).train(lambda logs: None)
+    trainer = Trainer(cfg)
+    trainer.train(lambda logs: trainer.iteration == 2 and trainer.save())
+    trainer.save()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"model_0000001.pth", "model_final.pth", "last_checkpoint"}
     # Nothing beside the checkpoint is needed, whichever engine predicts.
@@ -171,6 +174,7 @@ def test_a_run_that_goes_on_has_the_rates_of_its_config(toy_root, tmp_path):
         if resume:
             trainer.resume()
         trainer.train(lambda logs: rates.append(logs["lr/model"]))
+        trainer.save()
         return rates
 
     assert train(2, 1e-4) == pytest.approx([1e-4, 1e-4])
@@ -179,7 +183,7 @@ def test_a_run_that_goes_on_has_the_rates_of_its_config(toy_root, tmp_path):
 
 def test_a_signal_ends_after_its_iteration_which_is_saved(toy_root, tmp_path, monkeypatch):
     command = ["--engine", "detectron2", "--config-file", str(CONFIGS / "sapnet_toy.yaml")]
-    short = ["SOLVER.MAX_ITER", "3", "DATASETS.TEST", "[]"]
+    short = ["SOLVER.MAX_ITER", "3", "DATASETS.TEST", "[]", "LOG_PERIOD", "3"]
     parts, whole = tmp_path / "parts", tmp_path / "whole"
 
     def kill_at_2(self):
@@ -198,6 +202,7 @@ def test_a_signal_ends_after_its_iteration_which_is_saved(toy_root, tmp_path, mo
         for folder in (parts, whole)
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    assert comparable(parts) == comparable(whole) != []
 
 
 def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():
@@ -226,7 +231,7 @@ def test_two_processes_equal_one(toy_root, tmp_path, experiment):
             "MODEL.ROI_HEADS.POSITIVE_FRACTION",
             "1.0",
         ),
-        *("DATASETS.TEST", "[]"),
+        *("DATASETS.TEST", "[]", "SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     weights = []
     for processes in ("1", "2"):

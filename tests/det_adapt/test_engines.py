@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import (
     ADVERSARY,
     EMPTY,
@@ -25,6 +26,7 @@ from networks import (
 
 from det_adapt.engines import build_trainer, engine_config
 from det_adapt.structures import Sample
+from shared import checkpoint
 from shared.config import CONFIGS
 from shared.errors import MissingFileError, UserError
 
@@ -157,6 +159,21 @@ def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
         assert found.masks is None
 
 
+def test_dropout_is_between_the_fully_connected_layers_and_in_training_alone(engine):
+    dropping = build(engine, VGG16, MODEL__ROI_BOX_HEAD__DROPOUT=0.25)
+    plain = build(engine, VGG16)
+    assert dropping.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(dropping.state_dict())
+    head, regions = dropping.roi_heads.box_head, torch.randn(5, 64, 7, 7)
+    torch.manual_seed(0)
+    found = head.train()(regions)
+    torch.manual_seed(0)
+    hidden = F.dropout(head.fc1(regions.flatten(1)).relu(), 0.25)
+    torch.testing.assert_close(found, head.fc2(hidden).relu())
+    assert (hidden == 0).float().mean() > 0.5  # the ReLU's half and a quarter of the rest
+    assert torch.equal(head.eval()(regions), plain.roi_heads.box_head.train()(regions))
+
+
 def adversarial_gradients(engine, detector, beginnings):
     """Of the adversarial loss alone, in the parameters whose names begin so."""
     detector.zero_grad()
@@ -221,6 +238,7 @@ def train(engine, cfg, *, resume=False):
     else:
         trainer.load_weights()
     trainer.train(logs.append)
+    trainer.save()
     return trainer, logs
 
 
@@ -272,6 +290,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
         pass
 
     def stop(logs):
+        if first.iteration == 2:
+            first.save({"loss/cls": [0.5]})
         if first.iteration == 3:
             raise StopError
 
@@ -279,6 +299,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
     with pytest.raises(StopError):
         first.train(stop)
     # Of the third iteration nothing was saved.
+    assert build_trainer(engine, cfg).resume() == {"loss/cls": [0.5]}
     again, logs_again = train(engine, cfg, resume=True)
     assert logs_again == logs[2:]
     assert equal(again, expected)
@@ -332,5 +353,33 @@ def test_what_cannot_be_trained_is_named(engine, toy_root, tmp_path):
 
 def test_a_loss_that_is_not_finite_is_named(engine, toy_root, tmp_path):
     cfg = settings(engine, toy_root, tmp_path, "SOLVER.BASE_LR", "1e30", "SOLVER.OPTIMIZER", "SGD")
-    with pytest.raises(UserError, match=r"lower SOLVER.BASE_LR"):
+    with pytest.raises(
+        UserError, match=r"^iteration \d: .* with .*: lower SOLVER.BASE_LR"
+    ) as error:
         train(engine, cfg)
+    kept = checkpoint.load(tmp_path / "not_finite_0.pt")
+    assert all(sample["name"] in str(error.value) for sample in kept["samples"])
+    assert len(kept["samples"]) == 2 and kept["samples"][0]["boxes"] is not None
+
+
+def test_clipping_bounds_what_a_step_changes(engine, toy_root, tmp_path):
+    largest = []
+    for name, clip in (("free", "False"), ("clipped", "True")):
+        sgd = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.1", "SOLVER.WEIGHT_DECAY", "0.0")
+        own = ("SOLVER.CLIP_GRADIENTS.ENABLED", clip, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1e-3")
+        short = ("SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "[]")
+        cfg = settings(engine, toy_root, tmp_path / name, *sgd, *own, *short)
+        before = {n: p.clone() for n, p in build_trainer(engine, cfg).model.named_parameters()}
+        after = train(engine, cfg)[0].model.named_parameters()
+        largest.append(max((parameter - before[n]).abs().max().item() for n, parameter in after))
+    assert largest[0] > 2e-4 and largest[1] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_the_last_checkpoints_are_kept(engine, toy_root, tmp_path):
+    cfg = settings(engine, toy_root, tmp_path, "SOLVER.CHECKPOINT_KEEP", "3")
+    trainer = build_trainer(engine, cfg)
+    trainer.load_weights()
+    trainer.train(lambda logs: trainer.save())
+    files = [path for path in tmp_path.rglob("*.pt*") if path.is_file()]
+    iterations = sorted(checkpoint.load(path)["iteration"] for path in files)
+    assert iterations in ([2, 3, 4], [1, 2, 3])  # Detectron2 counts from 0

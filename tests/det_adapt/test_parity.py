@@ -9,6 +9,7 @@ from networks import (
     FPN,
     FPN_GN,
     ONE,
+    RELEASED,
     RESNET18,
     TWO,
     VGG16,
@@ -55,6 +56,8 @@ MODELS = {
         "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool",
         "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIPool",
     },
+    "vgg16_released": VGG16 | RELEASED,
+    "resnet50_c4_released": C4 | RELEASED | {"MODEL.RESNETS.STRIDE_IN_1X1": False},
 }
 
 

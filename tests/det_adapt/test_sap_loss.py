@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,6 +70,31 @@ def test_loss_is_lambda_times_the_sum_of_both_domains_cross_entropies():
     torch.testing.assert_close(losses["loss_sap_lower"], 0.05 * lower)
     assert set(losses) == {"loss_sap", "loss_sap_lower"}
     assert set(told) == {"accuracy/domain", "accuracy/domain_lower"}
+
+
+@torch.no_grad()
+def test_both_lambdas_follow_the_schedule():
+    torch.manual_seed(1)
+    plan = SapPlan(OPTIONS, LOWER, loss_end=0.1, iterations=10)
+    module = SapLoss(plan, ["c4"], 6, 3, ("c2", 4)).double()
+    source, target = maps(0), maps(1)
+    constant, _ = adversary(LOWER)(source, target)
+    for iteration, share in ((4, 0.55), (9, 0.1)):
+        losses, _ = module(source, target, iteration)
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss, share * constant[name])
+
+
+def test_images_share_the_statistics_of_batch_norm():
+    options = replace(OPTIONS, embed_norm="bn", z_norm="bn")
+    module, source, target = adversary(options=options), maps(0), maps(1)
+    losses, _ = module(source, target)
+    expected = 0
+    for domain, batch in enumerate((source, target)):
+        logits = module.upper.joint_logits(batch.features["c4"], batch.logits["c4"])
+        expected -= 0.3 * logits.log_softmax(dim=1)[:, domain].mean()
+    torch.testing.assert_close(losses["loss_sap"], expected)
+    module.eval()(source, target)  # by running statistics, image by image
 
 
 @torch.no_grad()

@@ -169,9 +169,10 @@ def test_a_signal_ends_after_its_iteration_which_is_saved(
     assert ended.value.code == 128 + number
     assert "stopped after iteration 3, which is saved; to go on:" in capsys.readouterr().err
     assert run(*arguments, "--resume") == 0
+    ours, whole = (folder / "runs/sapnet_toy" for folder in (tmp_path, adapted.folder))
+    assert commands.comparable(ours) == commands.comparable(whole)
     ours, whole = (
-        checkpoint.load(folder / "runs/sapnet_toy/checkpoints/last.pt")["model"]
-        for folder in (tmp_path, adapted.folder)
+        checkpoint.load(folder / "checkpoints/last.pt")["model"] for folder in (ours, whole)
     )
     assert all(torch.equal(ours[name], tensor) for name, tensor in whole.items())
 
@@ -291,6 +292,8 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys, experiment):
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
         *("SOLVER.BASE_LR", "0.01", "SAP.LR_MULT", "1.0"),
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
+        # Their statistics are those of both processes' images.
+        *("SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     assert run(experiment, *everything, "OUTPUT_DIR", "one") == 0
     run_in_two(run, experiment, *everything, "OUTPUT_DIR", "two")

@@ -8,7 +8,6 @@ import commands
 
 from seg_adapt import train
 from seg_adapt.engine.trainer import Trainer
-from shared.events import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 TOY = REPOSITORY / "configs" / "toy.yaml"
@@ -32,9 +31,3 @@ def interruption(monkeypatch, done=3):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", interrupted)
         yield
-
-
-def comparable(folder):
-    """The events of a run without what the clock says."""
-    clock = ("seconds_per_iteration", "peak_memory_mb")
-    return [{k: v for k, v in event.items() if k not in clock} for event in read_metrics(folder)]

@@ -5,7 +5,8 @@ import signal
 
 import pytest
 import torch
-from commandline import TOY, comparable, fails, interruption, run
+from commandline import TOY, fails, interruption, run
+from commands import comparable
 
 from seg_adapt.engine.checkpoint import load_method
 from seg_adapt.engine.run import Run
@@ -16,7 +17,7 @@ from shared.run.folder import last_checkpoint
 
 
 def test_interrupted_run_resumes_to_the_same_numbers(settings, tmp_path, monkeypatch):
-    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings)
+    arguments = ("--method", "adaptseg", "--config-file", TOY, *settings, "LOG_PERIOD", "3")
     assert run(*arguments, "--output", tmp_path / "whole") == 0
 
     with interruption(monkeypatch):
@@ -76,6 +77,12 @@ def test_weights_that_are_not_finite_replace_no_checkpoint_and_are_not_scored(
     assert "the weights are not finite after iteration 4" in line
     assert checkpoint.load(last_checkpoint(folder))["iteration"] == 2
     assert not [e for e in read_metrics(folder) if e["kind"] == "eval"]
+    # On the way, where no checkpoint is due.
+    periods = ("SOLVER.CHECKPOINT_PERIOD", "3", "TEST.EVAL_PERIOD", "4", "SOLVER.MAX_ITER", "5")
+    folder = tmp_path / "again"
+    line = fails(capsys, "--method", "source_only", "--output", folder, *settings, *periods)
+    assert "the weights are not finite after iteration 4" in line and "nor scored" in line
+    assert not [e for e in read_metrics(folder) if e["kind"] == "eval"]
 
 
 def test_an_interrupted_baseline_is_finished_by_the_next_call(settings, tmp_path, monkeypatch):
@@ -101,13 +108,19 @@ def test_a_resumed_run_may_have_another_rate_and_says_so(settings, tmp_path, cap
     arguments = ("--method", "source_only", "--config-file", TOY, *settings)
     arguments += ("SOLVER.SCHEDULE", "constant", "--output", tmp_path / "run")
     assert run(*arguments) == 0
-    assert run(*arguments, "--resume", "SOLVER.MODEL.LR", "1e-6", "SOLVER.MAX_ITER", "5") == 0
+    changed = ("SOLVER.MODEL.LR", "1e-6", "SOLVER.CLIP_GRADIENTS.ENABLED", "True")
+    assert run(*arguments, "--resume", *changed, "SOLVER.MAX_ITER", "5") == 0
     assert "goes on with SOLVER.MODEL.LR 1e-06 instead of" in caplog.text
+    assert "goes on with SOLVER.CLIP_GRADIENTS.ENABLED True instead of False" in caplog.text
+    [change] = [e for e in read_metrics(tmp_path / "run") if e["kind"] == "changed"]
+    assert change["iteration"] == 4 and change["SOLVER.CLIP_GRADIENTS.ENABLED"] == [False, True]
     rates = [e["lr/model"] for e in read_metrics(tmp_path / "run") if e["kind"] == "train"]
     assert rates[-1] == pytest.approx(1e-6) and rates[-2] > 1e-5
 
 
-def test_predicting_with_weights_that_are_not_finite_is_refused(settings, tmp_path):
+def test_weights_that_are_not_finite_are_neither_predicted_with_nor_scored(
+    settings, tmp_path, capsys
+):
     folder = tmp_path / "run"
     assert run("--method", "source_only", "--output", folder, *settings) == 0
     state = checkpoint.load(last_checkpoint(folder))
@@ -115,6 +128,8 @@ def test_predicting_with_weights_that_are_not_finite_is_refused(settings, tmp_pa
     checkpoint.save(state, last_checkpoint(folder))
     with pytest.raises(UserError, match="not finite"):
         load_method(folder, torch.device("cpu"))
+    arguments = ("--method", "source_only", "--output", folder, "--eval-only", *settings)
+    assert "neither saved nor scored" in fails(capsys, *arguments)
 
 
 def test_a_resumed_run_may_grow_where_the_schedule_allows_it(settings, tmp_path, capsys):

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 import torch
-from commandline import TOY, comparable, fails, interruption, run
+from commandline import TOY, fails, interruption, run
+from commands import comparable
 
 from shared import checkpoint
 from shared.events import read_metrics

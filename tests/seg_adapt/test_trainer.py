@@ -12,7 +12,7 @@ from seg_adapt.methods.base import Method, Stage, parameter_group
 from seg_adapt.methods.road import Road
 from seg_adapt.methods.source_only import SourceOnly
 from seg_adapt.structures import Phase, SourceBatch
-from shared import distributed
+from shared import checkpoint, distributed
 from shared.config import load_config
 from shared.errors import UserError
 
@@ -187,8 +187,46 @@ class Diverging(SourceOnly):
 
 def test_a_loss_that_is_not_finite_stops_with_a_remedy():
     run = Trainer(Diverging(tiny_segmentor()), config(), device=CPU)
-    with pytest.raises(UserError, match=r"iteration 1 \(seg inf\): lower SOLVER.MODEL.LR"):
+    with pytest.raises(
+        UserError,
+        match=r"^iteration 1: the loss is not finite \(seg inf\) with .*: lower",
+    ):
         run.step(micro_batches(0))
+
+
+class Steep(SourceOnly):
+    def phase(self, source, target):
+        # √0: a loss of 0 whose gradient is infinite, and NaN in what is before it.
+        zero = self.segmentor(source.images).mean() * 0
+        return Phase("model", {"seg": zero.sqrt()})
+
+
+def test_a_gradient_that_is_not_finite_names_its_batch_and_keeps_the_weights(tmp_path):
+    run = Trainer(
+        Steep(tiny_segmentor()),
+        config("OUTPUT_DIR", str(tmp_path), "SOLVER.ACCUMULATE", "2"),
+        device=CPU,
+    )
+    before = [parameter.clone() for parameter in run.method.parameters()]
+    batch = micro_batches(0, 2)
+    with pytest.raises(UserError, match=r"a gradient is not finite with 0, 1, 0, 1, 0, 1, 0, 1"):
+        run.step(batch)
+    assert all(map(torch.equal, before, run.method.parameters()))
+    kept = checkpoint.load(tmp_path / "not_finite_0.pt")
+    assert torch.equal(kept["batches"][2]["images"], batch[1][1].images)
+
+
+def test_clipping_bounds_what_a_step_changes():
+    clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "1e-4")
+    plain = ("SOLVER.MODEL.LR", "1.0", "SOLVER.HEAD_LR_MULT", "1", "SOLVER.MODEL.WEIGHT_DECAY", "0")
+    largest = []
+    for overrides in (plain, plain + clip):
+        run = Trainer(SourceOnly(tiny_segmentor()), config(*overrides), device=CPU)
+        before = [parameter.clone() for parameter in run.method.parameters()]
+        run.step(micro_batches(0))
+        moved = zip(before, run.method.parameters(), strict=True)
+        largest.append(max((a - b).abs().max().item() for a, b in moved))
+    assert largest[0] > 1e-3 and largest[1] == pytest.approx(1e-4, rel=0.01)
 
 
 class Uneven(SourceOnly):

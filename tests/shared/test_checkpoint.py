@@ -48,10 +48,20 @@ def test_a_flipped_bit_is_noticed(tmp_path):
             checkpoint.load(path)
 
 
-def test_the_checkpoint_before_is_kept_and_named_where_the_last_is_damaged(tmp_path):
+@pytest.mark.parametrize("keep", [1, 2, 3, 9])
+def test_the_last_checkpoints_are_kept(tmp_path, keep):
+    path = tmp_path / "last.pt"
+    for n in range(5):
+        checkpoint.save({"n": n}, path, keep=keep)
+    files = [path, *(checkpoint.previous(path, number) for number in range(1, 9))]
+    there = [checkpoint.load(file)["n"] for file in files if file.is_file()]
+    assert there == [4, 3, 2, 1, 0][:keep]
+
+
+def test_the_checkpoint_before_is_named_where_the_last_is_damaged(tmp_path):
     path = tmp_path / "last.pt"
     for n in range(3):
-        checkpoint.save({"n": n}, path, keep_previous=True)
+        checkpoint.save({"n": n}, path, keep=2)
     assert checkpoint.load(path) == {"n": 2}
     assert checkpoint.load(tmp_path / "last_previous.pt") == {"n": 1}
     path.write_bytes(path.read_bytes()[:100])
