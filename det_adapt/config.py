@@ -52,6 +52,7 @@ _AT_LEAST = {
     "SOLVER.CHECKPOINT_PERIOD": 1,
     "SOLVER.CHECKPOINT_KEEP": 1,
     "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.TIMEOUT": 0,
     "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MAX_SIZE_TEST": 1,
@@ -83,6 +84,7 @@ def add_sap_config(cfg: Node) -> None:
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
     cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
+    cfg.DATALOADER.TIMEOUT = 600  # seconds to wait for a batch of the workers; 0: for ever
     cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
