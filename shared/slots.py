@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from shared import distributed
 from shared.data.records import (
     DetectionDataset,
     DetectionRecord,
@@ -121,13 +122,13 @@ def check_room(batches: Sequence[Any], workers: int, room: int) -> None:
     Args:
         batches: an iteration's, which are held until the next one's are there.
         workers: processes per domain.
-        room: bytes that were free before.
+        room: bytes that were free before, for this process.
     """
     held = sum(tensor.nbytes for tensor in tensors_in(batches))
     need = 2 * held + PREFETCHED * workers * held // len(batches)
     if need > room:
         raise UserError(
-            f"/dev/shm has {room / 2**20:.0f} MB free, and {workers} loader processes per domain "
+            f"/dev/shm has {room / 2**20:.0f} MB free for a process, and {workers} workers per domain "
             f"need {need / 2**20:.0f} MB there: {MORE_SHARED_MEMORY}"
         )
 
@@ -163,6 +164,7 @@ class PairedLoader:
 
     def __iter__(self) -> Iterator[list[tuple[int, Any, Any]]]:
         room = shared_memory_room() if self.workers else None
+        processes = distributed.local_world_size()
         streams = [
             repeat(None)
             if slots is None
@@ -176,7 +178,7 @@ class PairedLoader:
                     for index, _ in self.plan.micro_batches(iteration)
                 ]
                 if room is not None:
-                    check_room(batches, self.workers, room)
+                    check_room(batches, self.workers, room // processes)
                     room = None
                 yield batches
         finally:
