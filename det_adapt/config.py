@@ -4,6 +4,7 @@
 tree after `add_sap_config`; the same file fits both.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from shared.config import differences, flatten, nested
 from shared.errors import UserError
 from shared.gradients import ClipOptions
 from shared.sap import SapOptions
+from shared.schedules import cosine
 
 INSTALL_DETECTRON2 = "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"
 DETECTION_LEVELS = (*range(3, 34, 3), 35, 37)
@@ -25,15 +27,22 @@ _CHOICES = {
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "INPUT.RANDOM_FLIP": ("horizontal", "none"),
     "SOLVER.OPTIMIZER": ("SGD", "ADAM"),
+    "TEST.PROTOCOL": ("ours", "paper"),
 }
+_POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")
 _TORCHVISION_CHOICES = {
-    "MODEL.BACKBONE.NAME": ("build_resnet_backbone", "build_vgg16_backbone"),
+    "MODEL.BACKBONE.NAME": (
+        "build_resnet_backbone",
+        "build_resnet_fpn_backbone",
+        "build_vgg16_backbone",
+    ),
     "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
+    "MODEL.FPN.NORM": ("", "FrozenBN", "BN", "GN"),
     "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
     "MODEL.ROI_BOX_HEAD.NAME": ("", "FastRCNNConvFCHead"),
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": _POOLERS,
     "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": ("ROIAlignV2", "ROIPool"),
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": _POOLERS,
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
 }
 _NUMBERS = {  # key → how many
@@ -53,12 +62,18 @@ _AT_LEAST = {
     "SOLVER.CHECKPOINT_KEEP": 1,
     "DATALOADER.NUM_WORKERS": 0,
     "DATALOADER.TIMEOUT": 0,
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MAX_SIZE_TEST": 1,
     "MODEL.ROI_HEADS.NUM_CLASSES": 1,
     "TEST.EVAL_PERIOD": 0,
+    "DATASETS.MIN_BOX_SIZE": 0,
+    "TEST.PAPER_MIN_BOX_SIZE": 0,
+    "SAP.LOSS_END": 0,
     "SAP.LOWER.LOSS_WEIGHT": 0,
+    "SAP.LOWER.EMBED_KERNEL": 0,
+    "SAP.LOWER.GUIDE_KERNEL": 0,
 }
 
 
@@ -66,8 +81,50 @@ _AT_LEAST = {
 class SapPlan:
     """The pyramids of a run."""
 
-    upper: SapOptions  # on the map that the RPN reads
+    upper: SapOptions  # on the map, or on each chosen map, that the RPN reads
     lower: SapOptions | None = None  # on SAP.LOWER.FEATURE; None without
+    features: tuple[str, ...] = ()  # the chosen maps; (): the one map
+    weights: tuple[float, ...] = ()  # of each one's loss; (): one over their number
+    loss_end: float = 1.0  # share of each λ that a cosine over `iterations` ends at; 1: constant
+    iterations: int = 1
+
+    def levels(self, read: Sequence[str]) -> dict[str, float]:
+        """The maps that have a pyramid each, and the weight of its loss.
+
+        Args:
+            read: the maps that the RPN reads.
+
+        Raises:
+            UserError: there are several, and none was chosen; or a choice that does not fit.
+        """
+        names = list(self.features or read)
+        if len(read) > 1 and not self.features:
+            raise UserError(
+                f"the RPN reads {', '.join(read)}: choose the maps that a pyramid pools, in "
+                f"SAP.FEATURES or SapPlan(features=…), e.g. [{', '.join(read[1:4])}]"
+            )
+        if not set(names) <= set(read) or len(set(names)) < len(names):
+            raise UserError(
+                f"SAP.FEATURES is {names}, expected different ones of {', '.join(read)}, the maps "
+                "that the RPN reads (MODEL.RPN.IN_FEATURES)"
+            )
+        if self.lower is not None and len(read) > 1:
+            raise UserError(
+                "SAP.LOWER.FEATURE is for a detector of one map: with a feature pyramid, name all "
+                "maps in SAP.FEATURES"
+            )
+        weights = list(self.weights) or [1 / len(names)] * len(names)
+        positive = _all_numbers(weights) and all(0 < weight < math.inf for weight in weights)
+        if len(weights) != len(names) or not positive:
+            raise UserError(
+                f"SAP.FEATURE_WEIGHTS is {weights}, expected a number above 0 for each of "
+                f"{', '.join(names)}, or [] for one over their number"
+            )
+        return dict(zip(names, weights, strict=True))
+
+    def weight_share(self, iteration: int) -> float:
+        """What each λ is multiplied by; `iteration` counts from 0, the released code's from 1."""
+        return cosine(iteration + 1, self.iterations, self.loss_end)
 
 
 def defaults() -> Node:
@@ -85,19 +142,32 @@ def add_sap_config(cfg: Node) -> None:
     cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
     cfg.DATALOADER.TIMEOUT = 600  # seconds to wait for a batch of the workers; 0: for ever
+    cfg.DATASETS.MIN_BOX_SIZE = 0.0  # pixels of the file; smaller source boxes are not trained on
+    cfg.TEST.PROTOCOL = "ours"  # which AP50 comes first: ours | paper; the other stands beside it
+    # of the truth of the paper's AP50, in which groups count neither as objects nor as excuses
+    cfg.TEST.PAPER_MIN_BOX_SIZE = 0.0  # pixels of the file; released code: 5 for Cityscapes' 8
     cfg.INPUT.MASK_FORMAT = "bitmask"  # what catalogs give; Detectron2 draws polygons into it
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD | ADAM
     cfg.SOLVER.BETAS = [0.9, 0.999]  # of ADAM
     cfg.SOLVER.CHECKPOINT_KEEP = 2  # of the last ones, the newest included
     cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
+    cfg.MODEL.VGG.PRETRAINED_FC = True  # of ImageNet's weights, fc6 and fc7 too
+    cfg.MODEL.ROI_BOX_HEAD.DROPOUT = 0.0  # between the head's fully connected layers
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py
     cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
+    # of several maps that the RPN reads, those with a pyramid each; [] where it reads one
+    cfg.SAP.FEATURES = []  # e.g. [p3, p4, p5]
+    cfg.SAP.FEATURE_WEIGHTS = []  # of each one's loss; []: one over their number
+    # share of lambda that half a cosine ends at in the last iteration, as released for Watercolor
+    cfg.SAP.LOSS_END = 1.0  # 1: lambda is constant
     cfg.SAP.LOWER = node()  # a second pyramid; its other options are SAP's
     cfg.SAP.LOWER.FEATURE = ""  # the backbone's map that it pools (res2, conv3, …); empty: none
     cfg.SAP.LOWER.LEVELS = [3, 9, 15, 21, 27, 33, 37]  # the windows of the released code
     cfg.SAP.LOWER.LOSS_WEIGHT = 0.1  # its own lambda
+    cfg.SAP.LOWER.EMBED_KERNEL = 0  # 0: SAP's; 1: released code
+    cfg.SAP.LOWER.GUIDE_KERNEL = 0  # 0: SAP's; 1: released code
 
 
 def hint_for(key: str) -> str:
@@ -126,6 +196,7 @@ def check(cfg: Node, tree: Node) -> None:
     _check_choices(values, _CHOICES, "")
     _check_sizes(cfg)
     _check_lists(values)
+    _check_dropout(cfg.MODEL)
     ClipOptions.from_config(cfg)
     if not 0 <= cfg.MODEL.BACKBONE.FREEZE_AT <= 5:
         raise UserError(
@@ -140,16 +211,18 @@ def check(cfg: Node, tree: Node) -> None:
             f"SAP.ENABLED needs MODEL.META_ARCHITECTURE SAPRCNN, got "
             f"{cfg.MODEL.META_ARCHITECTURE}; SAP.ENABLED False trains on the source only"
         )
-    if len(cfg.MODEL.RPN.IN_FEATURES) != 1:
-        raise UserError(
-            f"MODEL.RPN.IN_FEATURES is {list(cfg.MODEL.RPN.IN_FEATURES)}: the pyramid pools one "
-            "map, name one"
-        )
+    plan.levels(cfg.MODEL.RPN.IN_FEATURES)
 
 
 def check_torchvision(cfg: Node) -> None:
     """UserError for a part that only Detectron2 has."""
     _check_choices(flatten(cfg), _TORCHVISION_CHOICES, " with the torchvision engine")
+    widths = list(cfg.MODEL.RPN.CONV_DIMS)
+    if len(widths) != 1 or not (widths[0] == -1 or (_all_numbers(widths) and widths[0] >= 1)):
+        raise UserError(
+            f"MODEL.RPN.CONV_DIMS is {widths}, expected one width, e.g. [512], or [-1], with the "
+            "torchvision engine"
+        )
 
 
 def sap_plan(cfg: Node) -> SapPlan | None:
@@ -157,11 +230,23 @@ def sap_plan(cfg: Node) -> SapPlan | None:
     upper = SapOptions.from_config(cfg)
     if not cfg.SAP.ENABLED:
         return None
-    node = cfg.SAP.LOWER
-    if not node.FEATURE:
-        return SapPlan(upper, None)
-    lower = replace(upper, levels=tuple(node.LEVELS), loss_weight=node.LOSS_WEIGHT)
-    return SapPlan(upper, lower)
+    node, lower = cfg.SAP.LOWER, None
+    if node.FEATURE:
+        lower = replace(
+            upper,
+            levels=tuple(node.LEVELS),
+            loss_weight=node.LOSS_WEIGHT,
+            embed_kernel=node.EMBED_KERNEL or upper.embed_kernel,
+            guide_kernel=node.GUIDE_KERNEL or upper.guide_kernel,
+        )
+    return SapPlan(
+        upper,
+        lower,
+        tuple(cfg.SAP.FEATURES),
+        tuple(cfg.SAP.FEATURE_WEIGHTS),
+        loss_end=cfg.SAP.LOSS_END,
+        iterations=cfg.SOLVER.MAX_ITER,
+    )
 
 
 def device_of(cfg: Node) -> torch.device:
@@ -180,6 +265,19 @@ def device_of(cfg: Node) -> torch.device:
 def seed(cfg: Node) -> int:
     """Detectron2's SEED of -1, "unseeded", would not resume: it counts as 0."""
     return max(cfg.SEED, 0)
+
+
+def _check_dropout(model: Node) -> None:
+    dropout, head = model.ROI_BOX_HEAD.DROPOUT, model.ROI_BOX_HEAD.NAME
+    if not 0 <= dropout < 1:
+        raise UserError(f"MODEL.ROI_BOX_HEAD.DROPOUT is {dropout}, expected 0 <= p < 1")
+    standard = model.ROI_HEADS.NAME == "StandardROIHeads" and head == "FastRCNNConvFCHead"
+    if dropout and not (standard and model.ROI_BOX_HEAD.NUM_FC > 1):
+        raise UserError(
+            f"MODEL.ROI_BOX_HEAD.DROPOUT is {dropout}, but only StandardROIHeads with "
+            "FastRCNNConvFCHead and a NUM_FC of 2 or more has fully connected layers to put it "
+            "between: set it to 0"
+        )
 
 
 def _check_choices(

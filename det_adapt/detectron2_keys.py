@@ -11,7 +11,8 @@ KEYS = {
     "MODEL.MASK_ON": False,
     "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],  # in INPUT.FORMAT's order, of 0 to 255
     "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
-    "MODEL.BACKBONE.NAME": "build_resnet_backbone",  # | build_vgg16_backbone
+    # | build_resnet_fpn_backbone | build_vgg16_backbone
+    "MODEL.BACKBONE.NAME": "build_resnet_backbone",
     "MODEL.BACKBONE.FREEZE_AT": 2,  # stages that are not trained; 0: none
     "MODEL.RESNETS.DEPTH": 50,
     "MODEL.RESNETS.OUT_FEATURES": ["res4"],
@@ -21,10 +22,16 @@ KEYS = {
     "MODEL.RESNETS.STRIDE_IN_1X1": True,  # False: torchvision's weights
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 256,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
+    "MODEL.FPN.IN_FEATURES": [],  # up to stride 32: [res2, res3, res4, res5] gives p2 to p6
+    "MODEL.FPN.OUT_CHANNELS": 256,
+    "MODEL.FPN.NORM": "",  # | GN, BN, FrozenBN
     "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],  # pixels of the resized image
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],  # height / width
     "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
-    "MODEL.RPN.IN_FEATURES": ["res4"],  # one map: also what the pyramid pools
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,  # pixels of the resized image that a side must exceed
+    "MODEL.RPN.IN_FEATURES": ["res4"],  # also what the pyramid pools; of p2 to p6: SAP.FEATURES
+    "MODEL.RPN.CONV_DIMS": [-1],  # width of its 3x3 convolution; -1: that of the map
+    "MODEL.RPN.BOUNDARY_THRESH": -1,  # anchors further outside, in pixels, are left out; -1: none
     "MODEL.RPN.IOU_THRESHOLDS": [0.3, 0.7],
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 256,
     "MODEL.RPN.POSITIVE_FRACTION": 0.5,
@@ -51,13 +58,13 @@ KEYS = {
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.0,
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 14,
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIPool
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIAlign (not aligned), ROIPool
     "MODEL.ROI_BOX_HEAD.NUM_FC": 0,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 1024,
     "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
     "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 0,
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIPool
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2",  # | ROIAlign, ROIPool
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 0,
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 256,
     "INPUT.FORMAT": "BGR",  # the order of channels that the weights expect; RGB: torchvision's

@@ -18,6 +18,7 @@ from shared.pictures import (
     draw_boxes,
     evenly_spaced,
     panel,
+    sheet,
     to_array,
 )
 from shared.sap import draw_pyramid
@@ -65,13 +66,17 @@ def draw_truth(image: np.ndarray, record: DetectionRecord, classes: Sequence[str
 
 
 def draw_attention(model: nn.Module, sample: Sample) -> np.ndarray | None:
-    """The paper's Fig. 2 of one image: each level's mask and weight; None without a pyramid."""
-    pyramid = model.sap and model.sap.upper
-    if not pyramid or not pyramid.options.pyramid:
+    """The paper's Fig. 2 of one image: each level's mask and weight, a row for every pyramid; None
+    without one."""
+    if model.sap is None or not model.sap.has_masks:
         return None
-    maps = model.target([sample])
-    outputs = pyramid(maps.features[0], maps.logits[0])
-    return draw_pyramid([to_array(sample.image)], outputs, pyramid.options.levels)
+    maps, image, rows = model.target([sample]), to_array(sample.image), []
+    for name, pooled in model.sap.pooled.items():
+        pyramid = model.sap.get_submodule(name)
+        outputs = pyramid(maps.features[pooled.features][0], maps.logits[pooled.guide][0])
+        title = "input" if name == "upper" else pooled.features
+        rows.append(draw_pyramid([image], outputs, pooled.options.levels, title=title))
+    return rows[0] if len(rows) == 1 else sheet(rows)
 
 
 def attention_pictures(

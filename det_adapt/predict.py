@@ -64,7 +64,7 @@ class Predictor(predictor.Predictor):
         overrides += ["SOLVER.AMP.ENABLED", "False"]
         cfg = engine_config(engine, stored_settings(weights), overrides)
         model = load_detector(engine, cfg)
-        if attention and (model.sap is None or not model.sap.upper.options.pyramid):
+        if attention and (model.sap is None or not model.sap.has_masks):
             raise UserError(f"--attention: {path} was trained without a pyramid; leave it out")
         classes = tuple(cfg.DATASETS.CLASSES)
         return cls(model, classes, test_augmentation(cfg), lowest, attention)

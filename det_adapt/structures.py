@@ -26,12 +26,11 @@ class Sample:
 class Maps(NamedTuple):
     """What the adversary sees of N images, each cropped to its valid area: padding tells domains.
 
-    One entry per image: images of one batch may differ in size.
+    By the backbone's name of the map, one entry per image: images of one batch may differ in size.
     """
 
-    features: list[Tensor]  # f̂, the map that the RPN reads, N × (1, Ĉ, h, w)
-    logits: list[Tensor]  # P̂, the RPN's objectness before the sigmoid, N × (1, A, h, w)
-    lower: list[Tensor] | None = None  # of SAP.LOWER.FEATURE, N × (1, C, h', w'); None without
+    features: dict[str, list[Tensor]]  # f̂, N × (1, Ĉ, h, w)
+    logits: dict[str, list[Tensor]]  # P̂ of those that the RPN reads: N × (1, A, h, w), no sigmoid
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""VGG-16's convolutions as named stages, and torchvision's names for them; knows no engine."""
+"""VGG-16's convolutions as named stages, its head, and torchvision's names; knows no engine."""
 
 import torch
 from torch import nn
@@ -30,6 +30,14 @@ def vgg16_stages(width: float = 1.0) -> tuple[dict[str, nn.Sequential], dict[str
             channels[name] = module.out_channels
         stages[name].append(module)
     return stages, channels
+
+
+def add_dropout(head: nn.Sequential, probability: float) -> None:
+    """Puts dropout between the fully connected layers of a box head, whose ReLUs are `fc_relu1`, …;
+    no parameter changes its name."""
+    rectifiers = [name for name, _ in head.named_children() if name.startswith("fc_relu")]
+    for name in rectifiers[:-1] if probability else ():
+        setattr(head, name, nn.Sequential(head.get_submodule(name), nn.Dropout(probability)))
 
 
 def renamed_vgg16(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 def init_process_group(device: torch.device) -> None:
@@ -76,6 +77,22 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
     for parameter, has_gradient, part in zip(parameters, present.tolist(), parts, strict=True):
         if has_gradient:
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of all processes' tensors, which every process gets and gradients flow through."""
+    return tensor if world_size() == 1 else _SumOverProcesses.apply(tensor)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        return sum_tensor(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        # Every process's loss depends on the sum.
+        return sum_tensor(gradient.clone())
 
 
 def mean_buffers(module: nn.Module) -> None:

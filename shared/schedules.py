@@ -20,6 +20,12 @@ def multi_step(step: int, milestones: tuple[int, ...], gamma: float = 0.1) -> fl
     return gamma ** sum(step >= milestone for milestone in milestones)
 
 
+def cosine(step: int, total: int, end: float) -> float:
+    """From 1 to `end` over `total` steps by half a cosine; 1 throughout where `end` is 1."""
+    progress = min(max(step / max(total, 1), 0.0), 1.0)
+    return end + (1.0 - end) * (1.0 + math.cos(math.pi * progress)) / 2
+
+
 def grl_ramp(step: int, total: int, steepness: float = 10.0) -> float:
     """2 / (1 + exp(−steepness·p)) − 1, p = step/total in [0, 1] (Ganin & Lempitsky 2015, §5)."""
     progress = min(max(step / max(total, 1), 0.0), 1.0)

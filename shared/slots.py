@@ -128,7 +128,7 @@ def check_room(batches: Sequence[Any], workers: int, room: int) -> None:
     need = 2 * held + PREFETCHED * workers * held // len(batches)
     if need > room:
         raise UserError(
-            f"/dev/shm has {room / 2**20:.0f} MB free for a process, and {workers} workers per domain "
+            f"/dev/shm has {room / 2**20:.0f} MB free for a process, {workers} workers per domain "
             f"need {need / 2**20:.0f} MB there: {MORE_SHARED_MEMORY}"
         )
 

@@ -28,6 +28,7 @@ from shared.errors import MissingFileError, UserError
 
 # Where files keep their tensors: runs and converted weights of this toolbox, then other code's.
 _NESTED = ("segmentor", "method", "detector", "weights", "state_dict", "model")
+_MODEL_ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 COUNTER = "num_batches_tracked"  # of BatchNorm; old files lack it
 
 
@@ -141,12 +142,37 @@ def download(name: str) -> dict[str, Tensor]:
             progress=False, check_hash=True, map_location="cpu", weights_only=True
         )
     except (OSError, RuntimeError, HTTPException) as error:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"cannot get {file.name} ({reason}): fetch {weights.url} yourself and put it at "
-            f"{file}, or set MODEL.WEIGHTS to where you put it"
-        ) from error
+        raise _not_fetched(weights.url, error) from error
+
+
+def fetch(address: str) -> Path:
+    """The file at an address, downloaded once, to where torch keeps its own.
+
+    Args:
+        address: `detectron2://` is Detectron2's model zoo.
+    """
+    url = address.replace("detectron2://", _MODEL_ZOO, 1)
+    file = _place(url)
+    if not file.is_file():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), progress=False)
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
+            raise _not_fetched(url, error) from error
+    return file
+
+
+def _place(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
+def _not_fetched(url: str, error: Exception) -> UserError:
+    file = _place(url)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(
+        f"cannot get {file.name} ({reason}): fetch {url} yourself and put it at {file}, or set "
+        "MODEL.WEIGHTS to where you put it"
+    )
 
 
 def _tensors(stored: Any) -> dict[str, Tensor]:

@@ -66,6 +66,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             seed=seed(cfg),
             masks=cfg.MODEL.MASK_ON,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_size=cfg.DATASETS.MIN_BOX_SIZE,
         )
         _check_classes(cfg, source.classes)
         target = None

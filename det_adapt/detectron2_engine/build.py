@@ -12,6 +12,7 @@ from torch import nn
 
 from det_adapt import weights
 from det_adapt.config import device_of
+from det_adapt.weight_names import to_detectron2
 from shared.errors import UserError
 from shared.gradients import ClipOptions, guard
 from shared.weights import LoadReport
@@ -25,12 +26,12 @@ def build_detector(cfg: CfgNode) -> nn.Module:
 
 
 def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
-    """`det_adapt.weights.load_weights`; Detectron2 itself loads a .pkl or an address."""
+    """`det_adapt.weights.load_weights`; Detectron2 itself loads a .pkl of its model zoo."""
     path = cfg.MODEL.WEIGHTS
-    if path.endswith(".pkl") or "://" in path:
+    if path.endswith(".pkl"):
         DetectionCheckpointer(model).load(path)
         return None
-    return weights.load_weights(model, cfg, weights.to_detectron2)
+    return weights.load_weights(model, cfg, to_detectron2)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

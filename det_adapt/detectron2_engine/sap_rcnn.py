@@ -15,7 +15,8 @@ from det_adapt.detectron2_engine.catalog import register_datasets
 from det_adapt.engines import check_losses
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
-from det_adapt.weights import to_detectron2
+from det_adapt.vgg16 import add_dropout
+from det_adapt.weight_names import to_detectron2
 from shared.errors import UserError
 
 Inputs = list[dict[str, Any]]
@@ -41,20 +42,19 @@ class SAPRCNN(GeneralizedRCNN):
         self, *, plan: SapPlan | None = None, lower_feature: str = "", **arguments: Any
     ) -> None:
         super().__init__(**arguments)
-        shapes = self.backbone.output_shape()
-        self.feature = self.proposal_generator.in_features[0]
-        self.lower_feature = lower_feature
+        shapes, self.read = self.backbone.output_shape(), self.proposal_generator.in_features
         if lower_feature and lower_feature not in shapes:
             raise UserError(
                 f"SAP.LOWER.FEATURE is '{lower_feature}', but the backbone gives "
                 f"{', '.join(shapes)}: a ResNet's are named in MODEL.RESNETS.OUT_FEATURES"
             )
-        self.feature_channels = shapes[self.feature].channels
+        self.feature_channels = shapes[self.read[0]].channels
         self.anchors = self.proposal_generator.anchor_generator.num_anchors[0]
         self.lower_channels = shapes[lower_feature].channels if lower_feature else None
         self.sap = None
         if plan is not None:
-            self.sap = SapLoss(plan, self.feature_channels, self.anchors, self.lower_channels)
+            at = (lower_feature, self.lower_channels)
+            self.sap = SapLoss(plan, self.read, self.feature_channels, self.anchors, at)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -62,7 +62,10 @@ class SAPRCNN(GeneralizedRCNN):
         register_datasets(cfg)
         plan = sap_plan(cfg)
         feature = cfg.SAP.LOWER.FEATURE if plan is not None else ""
-        return super().from_config(cfg) | {"plan": plan, "lower_feature": feature}
+        parts = super().from_config(cfg)
+        if cfg.MODEL.ROI_BOX_HEAD.DROPOUT:
+            add_dropout(parts["roi_heads"].box_head, cfg.MODEL.ROI_BOX_HEAD.DROPOUT)
+        return parts | {"plan": plan, "lower_feature": feature}
 
     def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
         """Training: the losses of (source, target), or of a list, the source alone, where there is
@@ -81,10 +84,11 @@ class SAPRCNN(GeneralizedRCNN):
                 "take det_adapt.PairedTrainLoader(cfg), as det_adapt.SapTrainer does, or set "
                 "SAP.ENABLED False"
             )
+        storage = get_event_storage()
         losses, source_maps = self._source(source)
-        sap_losses, logs = self.sap(source_maps, self._target(target))
+        sap_losses, logs = self.sap(source_maps, self._target(target), storage.iter)
         for name, value in logs.items():
-            get_event_storage().put_scalar(name, value.item())
+            storage.put_scalar(name, value.item())
         losses |= sap_losses
         check_losses(losses)
         return losses
@@ -111,22 +115,28 @@ class SAPRCNN(GeneralizedRCNN):
         head = self.proposal_generator.rpn_head
         with _outputs_of(self.backbone) as features, _outputs_of(head) as predictions:
             losses = super().forward(inputs)
-        return losses, self._maps(features[0], predictions[0][0][0], inputs)
+        [(logits, _)] = predictions
+        return losses, self._maps(features[0], dict(zip(self.read, logits, strict=True)), inputs)
 
     def _target(self, inputs: Inputs) -> Maps:
-        features = self.backbone(self.preprocess_image(inputs).tensor)
-        return self._maps(features, self._logits(features[self.feature]), inputs)
+        return self._maps(self.backbone(self.preprocess_image(inputs).tensor), {}, inputs)
 
-    def _maps(self, features: dict[str, Tensor], logits: Tensor, inputs: Inputs) -> Maps:
+    def _maps(self, features: dict[str, Tensor], logits: dict[str, Tensor], inputs: Inputs) -> Maps:
+        """What belongs to the images, of the maps that the adversary asks for."""
+        if self.sap is None:
+            return Maps({}, {})
         sizes = [tuple(entry["image"].shape[-2:]) for entry in inputs]
-        crops = self._crops(features, self.feature, sizes)
-        # The head's 3×3 convolution looks into the padding: there, the guide is that of the crop.
-        guides = [
-            guide if guide.shape[-2:] == crop.shape[-2:] else self._logits(crop)
-            for guide, crop in zip(logits.split(1), crops, strict=True)
-        ]
-        lower = self.lower_feature
-        return Maps(crops, guides, self._crops(features, lower, sizes) if lower else None)
+        crops = {name: self._crops(features, name, sizes) for name in self.sap.features}
+        guides = {}
+        for name in self.sap.guides:
+            whole = logits[name] if name in logits else self._logits(features[name])
+            # The head's 3×3 convolution looks into the padding: there, the guide is that of the
+            # crop.
+            guides[name] = [
+                guide if guide.shape[-2:] == crop.shape[-2:] else self._logits(crop)
+                for guide, crop in zip(whole.split(1), crops[name], strict=True)
+            ]
+        return Maps(crops, guides)
 
     def _crops(
         self, features: dict[str, Tensor], name: str, sizes: list[tuple[int, int]]

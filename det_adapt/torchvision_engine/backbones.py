@@ -1,22 +1,26 @@
-"""Backbones as named stages: torchvision's blocks in Detectron2's arrangement."""
+"""Backbones as named stages, and feature pyramids on them: torchvision's blocks in Detectron2's
+arrangement."""
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from det_adapt.vgg16 import STRIDES, vgg16_stages
 from shared.errors import UserError
 
 _RESNET_BLOCKS = {
-    18: (BasicBlock, (2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6)),
-    50: (Bottleneck, (3, 4, 6)),
-    101: (Bottleneck, (3, 4, 23)),
-    152: (Bottleneck, (3, 8, 36)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
 }
 _GROUPS = 32  # of GroupNorm, as in Detectron2
 Norm = Callable[[int], nn.Module]
@@ -29,6 +33,8 @@ class Backbone(nn.ModuleDict):
         channels, strides: of each stage's output; strides in pixels.
         rounds_down: of odd sizes, a stage's pool drops the rest (VGG); ResNets keep it.
     """
+
+    divisor = 1  # images may have any size
 
     def __init__(
         self,
@@ -54,9 +60,69 @@ class Backbone(nn.ModuleDict):
         return outputs
 
 
-def build_backbone(cfg: CfgNode, last: str) -> Backbone:
-    """The backbone of `MODEL.BACKBONE`; a ResNet up to stage `last`, a VGG-16 whole."""
+class FeaturePyramid(nn.Module):
+    """Lin et al., Feature Pyramid Networks (CVPR 2017): the maps p2 to p6 of stages at strides 4
+    to 32, each of `out_channels`; p6 is p5 at every second cell.
+
+    Args:
+        body: gives the maps by name.
+        names: which of them, the finest first, each at twice the stride of the one before.
+        norm: of each convolution; without, it has a bias.
+    """
+
+    rounds_down = False
+
+    def __init__(
+        self, body: Backbone, names: Sequence[str], out_channels: int, norm: Norm | None
+    ) -> None:
+        super().__init__()
+        strides = [body.strides.get(name, 0) for name in names]
+        doubled = [stride == 2 * before for before, stride in pairwise(strides)]
+        if not names or strides[-1] != 32 or not all(doubled):
+            known = ", ".join(f"{name} ({stride})" for name, stride in body.strides.items())
+            raise UserError(
+                f"MODEL.FPN.IN_FEATURES is {list(names)}, expected maps one after another up to "
+                f"stride 32, of {known}"
+            )
+        self.body = body
+        self.maps = {name: f"p{round(math.log2(body.strides[name]))}" for name in names}
+        self.divisor = strides[-1]
+        self.strides = dict(zip(self.maps.values(), strides, strict=True)) | {"p6": 64}
+        self.channels = dict.fromkeys(self.strides, out_channels)
+        inputs = [body.channels[name] for name in names]
+        self.fpn = FeaturePyramidNetwork(inputs, out_channels, LastLevelMaxPool(), norm)
+        # Called by their levels, so that a checkpoint tells which they are of.
+        self.fpn.inner_blocks = self._by_level(self.fpn.inner_blocks)
+        self.fpn.layer_blocks = self._by_level(self.fpn.layer_blocks)
+
+    def _by_level(self, blocks: nn.ModuleList) -> nn.ModuleList:
+        named = nn.ModuleList()
+        for level, block in zip(self.maps.values(), blocks, strict=True):
+            named.add_module(level.removeprefix("p"), block)
+        return named
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images: (N, 3, H, W), of sizes that `divisor` divides. Every map, by name."""
+        stages = self.body(images)
+        maps = self.fpn({level: stages[name] for name, level in self.maps.items()})
+        maps["p6"] = maps.pop("pool")
+        return maps
+
+
+def has_pyramid(cfg: CfgNode) -> bool:
+    return cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone"
+
+
+def build_backbone(cfg: CfgNode, last: str) -> Backbone | FeaturePyramid:
+    """The backbone of `MODEL.BACKBONE`; a ResNet up to stage `last` or with a feature pyramid on
+    `MODEL.FPN.IN_FEATURES`, a VGG-16 whole."""
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
+    if has_pyramid(cfg):
+        fpn = cfg.MODEL.FPN
+        body = _resnet(cfg.MODEL.RESNETS, "res5", freeze_at)
+        return FeaturePyramid(
+            body, fpn.IN_FEATURES, fpn.OUT_CHANNELS, _norm(fpn.NORM) if fpn.NORM else None
+        )
     if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
         return _resnet(cfg.MODEL.RESNETS, last, freeze_at)
     stages, channels = vgg16_stages(cfg.MODEL.VGG.WIDTH)
@@ -72,7 +138,7 @@ def res5_head(resnets: CfgNode) -> nn.Sequential:
 
 
 def _resnet(resnets: CfgNode, last: str, freeze_at: int) -> Backbone:
-    """Stages stem, res2, … up to `last`, one of res2, res3, res4, whose stride is 16 (C4).
+    """Stages stem, res2, … up to `last`, one of res2, res3, res4 (stride 16, C4) and res5.
 
     Stages that are not trained have FrozenBN in place of BN.
     """
@@ -87,7 +153,7 @@ def _resnet(resnets: CfgNode, last: str, freeze_at: int) -> Backbone:
             f"MODEL.RESNETS.RES2_OUT_CHANNELS is {out}, expected a multiple of "
             f"{block.expansion} at depth {depth}"
         )
-    names = ["res2", "res3", "res4"]
+    names = ["res2", "res3", "res4", "res5"]
     if last not in names:
         raise UserError(f"a ResNet has no stage '{last}', expected one of {', '.join(names)}")
 

@@ -1,5 +1,8 @@
 """SAPNet on torchvision: Detectron2's GeneralizedRCNN, weight by weight and key by key."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 from det_adapt.config import sap_plan
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
-from det_adapt.torchvision_engine.backbones import build_backbone
+from det_adapt.torchvision_engine.backbones import build_backbone, has_pyramid
 from det_adapt.torchvision_engine.masks import draw_masks
 from det_adapt.torchvision_engine.proposals import ProposalNetwork
 from det_adapt.torchvision_engine.roi_heads import DetectorHeads
@@ -17,7 +20,7 @@ Size = tuple[int, int]
 
 
 class SapRCNN(nn.Module):
-    """Faster or Mask R-CNN on one map, a `det_adapt.engines.Detector`, and its adversary `sap`.
+    """Faster or Mask R-CNN, a `det_adapt.engines.Detector`, and its adversary `sap`.
 
     Parts have the names that they have in Detectron2's engine. `sap` is None where the run has no
     target domain; it draws its weights last, so that the detector starts the same without it.
@@ -25,67 +28,72 @@ class SapRCNN(nn.Module):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        self.feature = _one_map(cfg)
-        self.lower_feature = cfg.SAP.LOWER.FEATURE or None
         self.bgr = cfg.INPUT.FORMAT == "BGR"
-        self.backbone = build_backbone(cfg, self.feature)
-        channels = self.backbone.channels
-        for key, name in (
-            ("MODEL.RPN.IN_FEATURES", self.feature),
-            ("SAP.LOWER.FEATURE", self.lower_feature),
-        ):
-            if name is not None and name not in channels:
-                raise UserError(f"{key} names '{name}', expected one of {', '.join(channels)}")
-        self.feature_channels = channels[self.feature]
-        self.lower_channels = channels[self.lower_feature] if self.lower_feature else None
-        stride = self.backbone.strides[self.feature]
-        self.rpn = ProposalNetwork(cfg, self.feature_channels, stride)
-        self.roi_heads = DetectorHeads(cfg, self.feature_channels, stride)
+        self.backbone = build_backbone(cfg, _last_stage(cfg))
+        channels, strides = self.backbone.channels, self.backbone.strides
+        _check_maps(cfg, list(channels))
+        self.read, self.pooled = cfg.MODEL.RPN.IN_FEATURES, cfg.MODEL.ROI_HEADS.IN_FEATURES
+        lower = cfg.SAP.LOWER.FEATURE
+        self.feature_channels = channels[self.read[0]]
+        self.lower_channels = channels[lower] if lower else None
+        self.rpn = ProposalNetwork(
+            cfg, self.feature_channels, [strides[name] for name in self.read]
+        )
+        self.roi_heads = DetectorHeads(
+            cfg, channels[self.pooled[0]], [strides[name] for name in self.pooled]
+        )
         self.anchors = self.rpn.head.cls_logits.out_channels
         for name in ("PIXEL_MEAN", "PIXEL_STD"):
             values = torch.tensor(list(cfg.MODEL[name]), dtype=torch.float32)
             self.register_buffer(name.lower(), values.view(3, 1, 1), persistent=False)
         plan, self.sap = sap_plan(cfg), None
         if plan is not None:
-            self.sap = SapLoss(plan, self.feature_channels, self.anchors, self.lower_channels)
+            at = (lower, self.lower_channels)
+            self.sap = SapLoss(plan, self.read, self.feature_channels, self.anchors, at)
 
     def forward(
-        self, source: list[Sample], target: list[Sample] | None
+        self, source: list[Sample], target: list[Sample] | None, iteration: int = 0
     ) -> tuple[Losses, dict[str, Tensor]]:
-        """Training: the weighted losses of a pair, and what is logged beside them."""
+        """Training: the weighted losses of a pair, and what is logged beside them.
+
+        Args:
+            iteration: from 0, of the schedule of λ.
+        """
         losses, maps = self.source(source)
         if self.sap is None or target is None:
             return losses, {}
-        sap_losses, logs = self.sap(maps, self.target(target))
+        sap_losses, logs = self.sap(maps, self.target(target), iteration)
         return losses | sap_losses, logs
 
     def source(self, samples: list[Sample]) -> tuple[Losses, Maps]:
         images, sizes = self.batch_images(samples)
         targets = [self._target(sample) for sample in samples]
-        stages = self.backbone(images)
-        features = stages[self.feature]
-        [logits], [deltas] = self.rpn.head([features])
+        maps = self.backbone(images)
+        features = [maps[name] for name in self.read]
+        logits, deltas = self.rpn.head(features)
         proposals, losses = self.rpn(features, logits, deltas, sizes, targets)
-        _, box_losses = self.roi_heads(features, proposals, sizes, targets)
-        return losses | box_losses, self._maps(stages, logits, sizes)
+        _, box_losses = self.roi_heads(self._pooled(maps), proposals, sizes, targets)
+        seen = self._maps(maps, dict(zip(self.read, logits, strict=True)), sizes)
+        return losses | box_losses, seen
 
     def target(self, samples: list[Sample]) -> Maps:
         images, sizes = self.batch_images(samples)
-        return self._maps(self.backbone(images), None, sizes)
+        return self._maps(self.backbone(images), {}, sizes)
 
     @torch.no_grad()
     def detect(self, samples: list[Sample]) -> list[Detections]:
         images, sizes = self.batch_images(samples)
-        features = self.backbone(images)[self.feature]
-        [logits], [deltas] = self.rpn.head([features])
-        proposals, _ = self.rpn(features, logits, deltas, sizes)
-        detections, _ = self.roi_heads(features, proposals, sizes)
+        maps = self.backbone(images)
+        features = [maps[name] for name in self.read]
+        proposals, _ = self.rpn(features, *self.rpn.head(features), sizes)
+        detections, _ = self.roi_heads(self._pooled(maps), proposals, sizes)
         return [_in_file(*each) for each in zip(detections, sizes, samples, strict=True)]
 
     def batch_images(self, samples: list[Sample]) -> tuple[Tensor, list[Size]]:
         """Normalized images (N, 3, H, W), padded with 0 at the right and at the bottom; sizes."""
         sizes = [tuple(sample.image.shape[-2:]) for sample in samples]
-        shape = [max(sides) for sides in zip(*sizes, strict=True)]
+        divisor = self.backbone.divisor
+        shape = [math.ceil(max(sides) / divisor) * divisor for sides in zip(*sizes, strict=True)]
         batch = self.pixel_mean.new_zeros(len(samples), 3, *shape)
         for padded, sample, (height, width) in zip(batch, samples, sizes, strict=True):
             image = sample.image.to(batch)
@@ -106,32 +114,65 @@ class SapRCNN(nn.Module):
             target["masks"] = sample.masks.to(device)
         return target
 
-    def _maps(self, stages: dict[str, Tensor], logits: Tensor | None, sizes: list[Size]) -> Maps:
-        """What belongs to the images. Their logits are recomputed where the head's 3×3 convolution
-        has seen padding, or has not been run."""
+    def _pooled(self, maps: dict[str, Tensor]) -> list[Tensor]:
+        return [maps[name] for name in self.pooled]
 
-        def crop(stage: str) -> list[Tensor]:
-            stride, rounds_down = self.backbone.strides[stage], self.backbone.rounds_down
-            return valid_areas(stages[stage], sizes, stride, rounds_down=rounds_down)
+    def _maps(self, maps: dict[str, Tensor], logits: dict[str, Tensor], sizes: list[Size]) -> Maps:
+        """What belongs to the images, of the maps that the adversary asks for. Their logits are
+        recomputed where the head's 3×3 convolution has seen padding, or has not been run."""
+        if self.sap is None:
+            return Maps({}, {})
+        stride, rounds_down = self.backbone.strides, self.backbone.rounds_down
+        crops = {
+            name: valid_areas(maps[name], sizes, stride[name], rounds_down=rounds_down)
+            for name in self.sap.features
+        }
+        guides = {}
+        for name in self.sap.guides:
+            whole = maps[name]
+            if len(set(sizes)) > 1 or crops[name][0].shape[-2:] != whole.shape[-2:]:
+                guides[name] = [self.rpn.head([each])[0][0] for each in crops[name]]
+            else:
+                known = logits[name] if name in logits else self.rpn.head([whole])[0][0]
+                guides[name] = list(known.split(1))
+        return Maps(crops, guides)
 
-        features = crop(self.feature)
-        if len(set(sizes)) > 1:
-            guides = [self.rpn.head([each])[0][0] for each in features]
-        else:
-            whole = self.rpn.head([stages[self.feature]])[0][0] if logits is None else logits
-            guides = list(whole.split(1))
-        return Maps(features, guides, crop(self.lower_feature) if self.lower_feature else None)
 
+def _check_maps(cfg: CfgNode, known: Sequence[str]) -> None:
+    """UserError where a key does not name maps of the backbone, those of regions side by side.
 
-def _one_map(cfg: CfgNode) -> str:
-    names = list(cfg.MODEL.RPN.IN_FEATURES)
-    if len(names) != 1 or names != list(cfg.MODEL.ROI_HEADS.IN_FEATURES):
+    Args:
+        known: the maps that the backbone gives, the finest first.
+    """
+    read, pooled = list(cfg.MODEL.RPN.IN_FEATURES), list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+    lower = [cfg.SAP.LOWER.FEATURE] if cfg.SAP.LOWER.FEATURE else []
+    for key, names in (
+        ("MODEL.RPN.IN_FEATURES", read),
+        ("MODEL.ROI_HEADS.IN_FEATURES", pooled),
+        ("SAP.LOWER.FEATURE", lower),
+    ):
+        for name in names:
+            if name not in known:
+                raise UserError(f"{key} names '{name}', expected one of {', '.join(known)}")
+    start = known.index(pooled[0])
+    if pooled != known[start : start + len(pooled)] or read != sorted(read, key=known.index):
         raise UserError(
-            f"MODEL.RPN.IN_FEATURES is {names} and MODEL.ROI_HEADS.IN_FEATURES "
-            f"{list(cfg.MODEL.ROI_HEADS.IN_FEATURES)}, expected the same one map in both, e.g. "
-            "['res4'], with the torchvision engine"
+            f"MODEL.ROI_HEADS.IN_FEATURES is {pooled} and MODEL.RPN.IN_FEATURES {read}, expected "
+            f"the finest map first, of regions one after another, of {', '.join(known)}"
         )
-    return names[0]
+
+
+def _last_stage(cfg: CfgNode) -> str:
+    """The deepest map that is read; without a feature pyramid, the only one."""
+    read, pooled = list(cfg.MODEL.RPN.IN_FEATURES), list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
+    one = len(read) == 1 and read == pooled
+    if not read or not pooled or not (one or has_pyramid(cfg)):
+        raise UserError(
+            f"MODEL.RPN.IN_FEATURES is {read} and MODEL.ROI_HEADS.IN_FEATURES {pooled}, expected "
+            "the same one map in both, e.g. ['res4'], with the torchvision engine, or maps of a "
+            "feature pyramid (MODEL.BACKBONE.NAME build_resnet_fpn_backbone)"
+        )
+    return read[-1]
 
 
 def _in_file(detected: dict[str, Tensor], size: Size, sample: Sample) -> Detections:

@@ -1,6 +1,8 @@
 """Heads over regions: torchvision's, with Detectron2's pooling, losses and order of classes."""
 
+import math
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +10,12 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import RoIAlign, RoIPool, batched_nms, clip_boxes_to_image
+from torchvision.ops import RoIAlign, RoIPool, batched_nms, box_area, clip_boxes_to_image
 
 from det_adapt.structures import Losses
 from det_adapt.torchvision_engine.backbones import res5_head
 from det_adapt.torchvision_engine.masks import mask_loss
+from det_adapt.vgg16 import add_dropout
 from shared.errors import UserError
 
 Size = tuple[int, int]
@@ -34,6 +37,42 @@ class BoxPredictor(nn.Module):
         return self.cls_score(vectors), self.bbox_pred(vectors).unflatten(1, (-1, 4))
 
 
+class RegionPool(nn.Module):
+    """The cells under boxes: of several maps, from the one that suits a box's size (Lin et al.,
+    Feature Pyramid Networks, Eq. 1: one of 224 pixels is on the map of stride 16).
+
+    Args:
+        head: `MODEL.ROI_BOX_HEAD` or `MODEL.ROI_MASK_HEAD`.
+        strides: of the maps, in pixels, each twice the one before.
+    """
+
+    def __init__(self, head: CfgNode, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.finest = round(math.log2(strides[0]))
+        self.size = head.POOLER_RESOLUTION
+        self.pools = nn.ModuleList(_pool(head, stride) for stride in strides)
+
+    def forward(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """(R, C, size, size) of maps (N, C, h, w) and per image boxes (n, 4), Σn = R."""
+        if len(self.pools) == 1:
+            return self.pools[0](features[0], boxes)
+        images = [torch.full_like(own[:, :1], number) for number, own in enumerate(boxes)]
+        regions = torch.cat([torch.cat(images), torch.cat(boxes)], dim=1)
+        levels = self.levels(regions[:, 1:])
+        pooled = features[0].new_zeros(len(regions), features[0].shape[1], self.size, self.size)
+        for level, (pool, maps) in enumerate(zip(self.pools, features, strict=True)):
+            chosen = (levels == level).nonzero()[:, 0]
+            pooled = pooled.index_put((chosen,), pool(maps, regions[chosen]))
+        return pooled
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """(R,) the number of each box's map, of boxes (R, 4)."""
+        # As Detectron2 rounds; torchvision's own adds its epsilon after the logarithm.
+        octaves = (4 + torch.log2(box_area(boxes).sqrt() / 224 + 1e-8)).floor()
+        coarsest = self.finest + len(self.pools) - 1
+        return octaves.clamp(self.finest, coarsest).to(torch.int64) - self.finest
+
+
 class DetectorHeads(RoIHeads):
     """Classes, boxes and masks of regions.
 
@@ -42,10 +81,11 @@ class DetectorHeads(RoIHeads):
     then None. `mask_head` maps regions to logits (R, C, 2r, 2r); None without masks.
 
     Args:
-        channels, stride: of the map that regions are pooled from; the stride in pixels.
+        channels: of every map that regions are pooled from.
+        strides: of these maps, in pixels, each twice the one before.
     """
 
-    def __init__(self, cfg: CfgNode, channels: int, stride: int) -> None:
+    def __init__(self, cfg: CfgNode, channels: int, strides: Sequence[int]) -> None:
         heads, box = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD
         box_head, box_channels = _box_head(cfg, channels)
         mask_head = mask_pool = None
@@ -53,9 +93,9 @@ class DetectorHeads(RoIHeads):
             mask_head = _mask_head(cfg, box_channels)
         elif cfg.MODEL.MASK_ON:
             mask_head = _mask_head(cfg, channels)
-            mask_pool = _region_pool(cfg.MODEL.ROI_MASK_HEAD, stride)
+            mask_pool = RegionPool(cfg.MODEL.ROI_MASK_HEAD, strides)
         super().__init__(
-            _region_pool(box, stride),
+            RegionPool(box, strides),
             box_head,
             BoxPredictor(box_channels, heads.NUM_CLASSES),
             fg_iou_thresh=heads.IOU_THRESHOLDS[0],
@@ -75,7 +115,7 @@ class DetectorHeads(RoIHeads):
 
     def forward(
         self,
-        features: Tensor,
+        features: list[Tensor],
         proposals: list[Tensor],
         sizes: list[Size],
         targets: list[dict[str, Tensor]] | None = None,
@@ -83,7 +123,7 @@ class DetectorHeads(RoIHeads):
         """Losses where there are targets, otherwise detections.
 
         Args:
-            features: (N, C, h, w).
+            features: per map (N, C, h, w).
             proposals: per image (n, 4), in pixels.
             sizes: images' (height, width) without padding, in pixels.
             targets: per image {"boxes": (n, 4), "labels": (n,) in [1, C], "masks": (n, H, W) bool}.
@@ -115,7 +155,7 @@ class DetectorHeads(RoIHeads):
         ]
 
     def _losses(
-        self, features: Tensor, proposals: list[Tensor], targets: list[dict[str, Tensor]]
+        self, features: list[Tensor], proposals: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> Losses:
         """Means over all sampled regions, of the box loss too, which only objects have."""
         with torch.no_grad():
@@ -180,7 +220,7 @@ class DetectorHeads(RoIHeads):
             )
         return detections
 
-    def _regions(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
+    def _regions(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
         return self.box_head(self.box_roi_pool(features, boxes))
 
 
@@ -188,12 +228,12 @@ def _vectors(regions: Tensor) -> Tensor:
     return regions.mean(dim=(2, 3)) if regions.dim() == 4 else regions
 
 
-def _region_pool(head: CfgNode, stride: int) -> nn.Module:
-    """The map under boxes as cells, of `MODEL.ROI_BOX_HEAD` or `MODEL.ROI_MASK_HEAD`."""
+def _pool(head: CfgNode, stride: int) -> nn.Module:
     if head.POOLER_TYPE == "ROIPool":
         return RoIPool(head.POOLER_RESOLUTION, 1 / stride)
     # Aligned: boxes are shifted by half a cell, onto the cells' centers.
-    return RoIAlign(head.POOLER_RESOLUTION, 1 / stride, head.POOLER_SAMPLING_RATIO, aligned=True)
+    aligned = head.POOLER_TYPE == "ROIAlignV2"
+    return RoIAlign(head.POOLER_RESOLUTION, 1 / stride, head.POOLER_SAMPLING_RATIO, aligned=aligned)
 
 
 def _box_head(cfg: CfgNode, channels: int) -> tuple[nn.Module, int]:
@@ -220,7 +260,9 @@ def _box_head(cfg: CfgNode, channels: int) -> tuple[nn.Module, int]:
         nn.init.zeros_(layer.bias)
         layers |= {f"fc{number}": layer, f"fc_relu{number}": nn.ReLU(inplace=True)}
         inputs = box.FC_DIM
-    return nn.Sequential(layers), box.FC_DIM
+    head = nn.Sequential(layers)
+    add_dropout(head, box.DROPOUT)
+    return head, box.FC_DIM
 
 
 def _mask_head(cfg: CfgNode, channels: int) -> nn.Sequential:

@@ -13,6 +13,7 @@ from det_adapt.data.build import TrainLoader
 from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_step
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
+from det_adapt.weight_names import from_detectron2
 from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
@@ -106,7 +107,7 @@ class Trainer:
             group["lr"] = rate * group["lr_mult"]
         enabled = self.cfg.SOLVER.AMP.ENABLED
         with torch.autocast(self.device.type, torch.float16, enabled=enabled):
-            losses, others = self.model(source, target)
+            losses, others = self.model(source, target, self.iteration)
             total = sum(losses.values())
         check_losses(losses)
         self.scaler.scale(total / distributed.world_size()).backward()
@@ -129,7 +130,7 @@ def build_detector(cfg: CfgNode) -> SapRCNN:
 
 def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
     """`det_adapt.weights.load_weights` under the names of this engine."""
-    return weights.load_weights(model, cfg, weights.from_detectron2)
+    return weights.load_weights(model, cfg, from_detectron2)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -19,8 +19,10 @@ from shared.data.records import DetectionDataset, Fault, SegmentationDataset, Se
 from shared.data.segmentation import (
     GTA5_INVALID,
     bdd100k_layout,
+    camvid_layout,
     cityscapes_layout,
     gta5_layout,
+    kitti_semantics_layout,
     synthia_layout,
     synthia_seqs_layout,
 )
@@ -43,11 +45,13 @@ class Entry:
             that depends on what was downloaded.
         layout: a `Location`, and for detection whether annotations are wanted → what is there.
         is_covered: every frame is in another data set, too.
+        has_toy: `toy_<name>` can be made.
     """
 
     frames: int | None
     layout: Callable[..., Any]
     is_covered: bool = False
+    has_toy: bool = True
 
 
 _SEGMENTATION = {
@@ -60,7 +64,14 @@ _SEGMENTATION = {
     "cityscapes_val": Entry(500, partial(cityscapes_layout, split="val")),
     "bdd100k_train": Entry(7_000, partial(bdd100k_layout, split="train")),
     "bdd100k_val": Entry(1_000, partial(bdd100k_layout, split="val")),
+    "kitti_semantics": Entry(200, kitti_semantics_layout, has_toy=False),
 }
+for _split, _frames in (("train", 367), ("val", 101), ("test", 233)):
+    _camvid = partial(camvid_layout, split=_split)
+    _SEGMENTATION[f"camvid_{_split}"] = Entry(_frames, _camvid, has_toy=False)
+for _sequence, _frames in (("0001TP", 124), ("0006R0", 101), ("0016E5", 305), ("Seq05VD", 171)):
+    _camvid = partial(camvid_layout, sequence=_sequence)
+    _SEGMENTATION[f"camvid_{_sequence.lower()}"] = Entry(_frames, _camvid, True, has_toy=False)
 
 _SIM10K = partial(voc_files, classes=SIM10K_CLASSES, default=("car",))
 _WATERCOLOR = partial(voc_files, classes=WATERCOLOR_CLASSES)
@@ -99,7 +110,8 @@ DETECTION: Registry[Entry] = Registry("detection data set")
 for _registry, _entries in ((SEGMENTATION, _SEGMENTATION), (DETECTION, _DETECTION)):
     for _name, _entry in _entries.items():
         _registry.add(_name, _entry)
-        _registry.add(f"toy_{_name}", _entry)
+        if _entry.has_toy:
+            _registry.add(f"toy_{_name}", _entry)
 
 
 def segmentation_dataset(name: str, root: Path) -> SegmentationDataset:

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from shared.data.label_maps import CAMVID_COLORS, IGNORE
 from shared.errors import MissingFileError, UserError
 from shared.files import write_atomically
 from shared.registry import nearest
-
-ENCODINGS = ("index", "synthia")
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 # Enough for all that comes before a color profile, which comes before the pixels.
@@ -164,12 +163,42 @@ def _read_synthia(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
     return labels
 
 
+def _camvid_ids() -> np.ndarray:
+    """Color → id: the index has two bits of each of red, green and blue; 255: of no class."""
+    ids = np.full(64, IGNORE, np.uint8)
+    for i, (red, green, blue) in enumerate(CAMVID_COLORS):
+        ids[(red >> 6) << 4 | (green >> 6) << 2 | blue >> 6] = i
+    return ids
+
+
+_CAMVID_IDS = _camvid_ids()
+
+
+def _read_camvid(data: bytes, path: Path, header: PngHeader) -> torch.Tensor:
+    if header.color_type != _RGB or header.bit_depth != 8:
+        raise UserError(
+            f"label {path} is a {header}, expected CamVid's 8-bit RGB; use LabeledApproved_full"
+        )
+    colors = _decode(data, path, "RGB")
+    top = colors >> 6
+    ids = _CAMVID_IDS[top[..., 0] << 4 | top[..., 1] << 2 | top[..., 2]]
+    ids[(colors & 63).any(axis=-1)] = IGNORE
+    if not (ids != IGNORE).any():
+        raise UserError(f"label {path} holds none of CamVid's colors: is it a photograph?")
+    return torch.from_numpy(ids)
+
+
+_READERS = {"index": _read_index, "synthia": _read_synthia, "camvid": _read_camvid}
+ENCODINGS = tuple(_READERS)
+
+
 def read_labels(path: str | Path, encoding: str) -> torch.Tensor:
     """The raw class ids of a label PNG.
 
     Args:
-        encoding: "index" (8-bit gray, or palette whose index is the id) or "synthia" (16-bit RGB,
-            red = class, green = instance; or ids already extracted into 8 bits).
+        encoding: "index" (8-bit gray, or palette whose index is the id), "synthia" (16-bit RGB,
+            red = class, green = instance; or ids already extracted into 8 bits) or "camvid" (its
+            colors; any other is 255).
 
     Returns:
         (H, W) uint8.
@@ -184,7 +213,7 @@ def read_labels(path: str | Path, encoding: str) -> torch.Tensor:
     header = _png_header(data)
     if header is None:
         raise UserError(f"label {path} is no PNG or cut short; expected a PNG of class ids")
-    return (_read_synthia if encoding == "synthia" else _read_index)(data, path, header)
+    return _READERS[encoding](data, path, header)
 
 
 def remap(labels: torch.Tensor, table: np.ndarray) -> torch.Tensor:

@@ -52,6 +52,61 @@ ID_TABLES.add("synthia", _SYNTHIA)
 ID_TABLES.add("synthia_seqs", _SYNTHIA_SEQS)
 ID_TABLES.add("bdd100k", dict(enumerate(CITYSCAPES_19)))
 
+# The 32 colors of CamVid, in the order of its own list, whose places are the ids.
+CAMVID_COLORS = {
+    (64, 128, 64): "animal",
+    (192, 0, 128): "archway",
+    (0, 128, 192): "bicycle",  # with who rides it
+    (0, 128, 64): "bridge",
+    (128, 0, 0): "building",
+    (64, 0, 128): "car",
+    (64, 0, 192): "cart",
+    (192, 128, 64): "person",  # child
+    (192, 192, 128): "pole",
+    (64, 64, 128): "fence",
+    (128, 0, 192): "lane marking",
+    (192, 0, 64): "lane marking",  # not for driving
+    (128, 128, 64): "text",
+    (192, 0, 192): "motorcycle",
+    (128, 64, 64): "other moving",
+    (64, 192, 128): "parking block",
+    (64, 64, 0): "person",
+    (128, 64, 128): "road",
+    (128, 128, 192): "road shoulder",
+    (0, 0, 192): "sidewalk",
+    (192, 128, 128): "traffic sign",
+    (128, 128, 128): "sky",
+    (64, 128, 192): "car",  # SUV, pickup
+    (0, 0, 64): "traffic cone",
+    (0, 64, 64): "traffic light",
+    (192, 64, 128): "train",
+    (128, 128, 0): "vegetation",
+    (192, 128, 192): "truck",  # or bus
+    (64, 0, 64): "tunnel",
+    (192, 192, 0): "vegetation",  # grass and bushes
+    (0, 0, 0): "void",
+    (64, 192, 0): "wall",
+}
+ID_TABLES.add("camvid", dict(enumerate(CAMVID_COLORS.values())))
+# The usual eleven classes, in the order of the release with SegNet; 11 is void.
+CAMVID_11 = (
+    *("sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car"),
+    *("person", "bicycle"),
+)
+ID_TABLES.add("camvid11", dict(enumerate((*CAMVID_11, "void"))))
+# What each of them takes in, of CamVid's 32 classes and of Cityscapes'.
+_CAMVID_MEMBERS = {
+    "building": ("wall", "archway", "bridge", "tunnel"),
+    "pole": ("traffic cone",),
+    "road": ("lane marking", "road shoulder"),
+    "sidewalk": ("parking block",),
+    "vegetation": ("terrain",),
+    "traffic sign": ("traffic light", "text"),
+    "car": ("truck", "bus", "train", "other moving"),
+    "person": ("animal", "cart"),
+    "bicycle": ("rider", "motorcycle"),
+}
+
 _SYNTHIA_SEQS_COLORS = {
     "sky": (128, 128, 128),
     "building": (128, 0, 0),
@@ -78,6 +133,7 @@ class LabelSpace:
         colors: RGB per train id, 0 to 255.
         label_ids: Cityscapes label id per train id; None where the official script does not apply.
         protocols: name of a published mean over some of the classes → those classes.
+        merged: name of a finer class → the class that takes it in.
     """
 
     name: str
@@ -85,6 +141,7 @@ class LabelSpace:
     colors: tuple[tuple[int, int, int], ...]
     label_ids: tuple[int, ...] | None
     protocols: Mapping[str, tuple[str, ...]] = field(hash=False)
+    merged: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def num_classes(self) -> int:
@@ -113,6 +170,18 @@ LABEL_SPACES.add(
         {},
     ),
 )
+_COLOR_OF = {name: color for color, name in reversed(CAMVID_COLORS.items())}
+LABEL_SPACES.add(
+    "camvid11",
+    LabelSpace(
+        "camvid11",
+        CAMVID_11,
+        tuple(_COLOR_OF[name] for name in CAMVID_11),
+        None,
+        {},
+        {name: group for group, names in _CAMVID_MEMBERS.items() for name in names},
+    ),
+)
 
 
 def label_space(space: str | LabelSpace) -> LabelSpace:
@@ -133,6 +202,7 @@ def lookup_table(dataset: str | Mapping[int, str], space: str | LabelSpace) -> n
     table = np.full(256, IGNORE, np.uint8)
     ids = ID_TABLES.get(dataset) if isinstance(dataset, str) else dataset
     for raw_id, class_name in ids.items():
+        class_name = space.merged.get(class_name, class_name)
         if class_name in space.classes:
             table[raw_id] = space.classes.index(class_name)
     return table

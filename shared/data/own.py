@@ -77,7 +77,7 @@ def resolve_segmentation(
             "label PNGs and 'ids'"
         )
     if space is not None and labels is not None and not isinstance(ids, str):
-        check_ids(path, ids, space.classes, f"label space '{space.name}'")
+        check_ids(path, ids, (*space.classes, *space.merged), f"label space '{space.name}'")
     records = _frames(description)
     if labels is not None:
         records = _pairs(description, records, labeled)

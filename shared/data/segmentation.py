@@ -128,3 +128,58 @@ def bdd100k_layout(location: Location, split: str) -> SegmentationDataset:
     return _dataset(
         location, files_in(images, IMAGE_SUFFIXES), targets, (images, labels), "bdd100k"
     )
+
+
+def kitti_semantics_layout(location: Location) -> SegmentationDataset:
+    """`kitti_semantics/training/{image_2,semantic}/000000_10.png`, with Cityscapes' ids."""
+    images = location.folder("kitti_semantics/training/image_2", "data_semantics/training/image_2")
+    labels = images.parent / "semantic"
+    targets = files_in(labels, (".png",)) if labels.is_dir() else None
+    return _dataset(location, files_in(images, (".png",)), targets, (images, labels), "cityscapes")
+
+
+def camvid_layout(
+    location: Location, split: str | None = None, sequence: str = ""
+) -> SegmentationDataset:
+    """CamVid in either release: the frames of a split or of a sequence.
+
+    `CamVid/{train,val,test}/<frame>.png` with ids below `CamVid/{train,val,test}annot/` (480×360,
+    11 classes), or `CamVid/701_StillsRaw_full/<frame>.png` with colors in
+    `CamVid/LabeledApproved_full/<frame>_L.png` (960×720, 32 classes).
+    """
+    folder = location.folder("CamVid", "camvid")
+    if (folder / "701_StillsRaw_full").is_dir():
+        pairs = [(folder / "701_StillsRaw_full", folder / "LabeledApproved_full")]
+        id_table, encoding, ending = "camvid", "camvid", "_L"
+    else:
+        pairs = [(folder / part, folder / f"{part}annot") for part in ("train", "val", "test")]
+        id_table, encoding, ending = "camvid11", "index", ""
+
+    def frames(folders: Iterable[Path], ending: str) -> Files:
+        files = [files_in(path, (".png",), ending) for path in folders if path.is_dir()]
+        return {
+            name: path
+            for some in files
+            for name, path in some.items()
+            if name.startswith(sequence) and split in (None, _camvid_split(name))
+        }
+
+    images, labels = zip(*pairs, strict=True)
+    has_labels = any(path.is_dir() for path in labels)
+    return _dataset(
+        location,
+        frames(images, ""),
+        frames(labels, ending) if has_labels else None,
+        (images[0], labels[0]),
+        id_table,
+        encoding=encoding,
+    )
+
+
+def _camvid_split(name: str) -> str:
+    """Of Brostow et al. (2009), and the validation frames of SegNet's release."""
+    sequence, _, frame = name.partition("_")
+    number = int("".join(filter(str.isdigit, frame)) or 0)
+    if sequence == "Seq05VD" or (sequence == "0001TP" and number >= 8550):
+        return "test"
+    return "val" if sequence == "0016E5" and 7959 <= number <= 8159 else "train"

@@ -1,7 +1,6 @@
 """The adversarial loss of the pyramid; knows neither engine nor task."""
 
 from collections.abc import Sequence
-from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +64,10 @@ def _reversed_logits(
 
     if isinstance(features, Tensor):
         return logits(features, guide)
-    guides = repeat(None, len(features)) if guide is None else guide
+    guides = [None] * len(features) if guide is None else guide
+    if module.joins_images:
+        guides = [None if each is None else grad_reverse(each, scale) for each in guides]
+        return module.joint_logits([grad_reverse(each, scale) for each in features], guides)
     return torch.cat([logits(*maps) for maps in zip(features, guides, strict=True)])
 
 

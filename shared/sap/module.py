@@ -1,6 +1,7 @@
 """The spatial attention pyramid: (features, guide) → domain logits. Equations are the paper's."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared import distributed
 from shared.attention import level_attention, spatial_mask
 from shared.errors import UserError
+from shared.sap.batch_norm import JointBatchNorm
 from shared.sap.options import SapOptions
 from shared.sap.pooling import average_vectors, maximum_vectors, pooled_size
 
@@ -35,6 +38,7 @@ class SpatialAttentionPyramid(nn.Module):
     Args:
         in_channels: Ĉ of the features.
         guide_channels: A of the guide: anchors or classes; unused without guide or pyramid.
+        synchronized: BatchNorm's statistics are those of all processes, which go through together.
 
     Example:
         >>> pyramid = SpatialAttentionPyramid(in_channels=64, guide_channels=15)
@@ -43,26 +47,36 @@ class SpatialAttentionPyramid(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, guide_channels: int, options: SapOptions | None = None
+        self,
+        in_channels: int,
+        guide_channels: int,
+        options: SapOptions | None = None,
+        *,
+        synchronized: bool = False,
     ) -> None:
         super().__init__()
         self.options = options = options or SapOptions()
+        self.synchronized = synchronized
         channels = options.embed_channels
-        self.embedding = _embedding(in_channels, options)
+        self.embedding = _embedding(in_channels, options, synchronized)
         self.classifier = nn.Linear(channels, 2)
         if not options.pyramid:
             return
         self.guide_net = _convolutions(
             in_channels + (guide_channels if options.guide else 0),
             (options.guide_channels or in_channels, channels, channels),
-            kernel=3,
+            kernel=options.guide_kernel,
         )
         self.mask_nets = nn.ModuleList(_mask_net(channels) for _ in options.levels)
         if options.channel_attention:
             compact = channels // 2
-            norm = nn.LayerNorm if options.z_norm == "ln" else nn.BatchNorm1d
+            norm = (
+                nn.LayerNorm(compact)
+                if options.z_norm == "ln"
+                else JointBatchNorm(compact, synchronized=synchronized)
+            )
             self.compact = nn.Sequential(
-                nn.Linear(channels, compact, bias=False), norm(compact), nn.ReLU(inplace=True)
+                nn.Linear(channels, compact, bias=False), norm, nn.ReLU(inplace=True)
             )
             self.level_scores = nn.Linear(compact, len(options.levels) * channels, bias=False)
 
@@ -72,21 +86,69 @@ class SpatialAttentionPyramid(nn.Module):
             features: f̂ (N, Ĉ, H, W); the valid area only, since padding tells the domain.
             guide: P̂ (N, A, h, w), resized where its size differs; unused without guide or pyramid.
         """
-        self._check_batch(features)
-        dtype = self.classifier.weight.dtype
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(dtype)
-            embedded = self.embedding(features)
-            if not self.options.pyramid:
-                vector = embedded.mean(dim=(2, 3))
-                return SapOutputs(self.classifier(vector), vector, [], None)
-            if self.options.guide:
-                features = torch.cat([features, self._guide(guide.to(dtype), features)], dim=1)
-            masks = self._masks(self.guide_net(features))
-            pool = average_vectors if self.options.pooling == "avg" else maximum_vectors
-            vectors = pool(embedded, masks, self.options.levels)
-            vector, weights = self._fuse(vectors)
-            return SapOutputs(self.classifier(vector), vector, masks, weights)
+            vectors, [masks] = self._pooled([features], [guide])
+            return self._classified(vectors, masks)
+
+    @property
+    def joins_images(self) -> bool:
+        """Whether what is said of an image depends on the others: BatchNorm, in training."""
+        return self.training and "bn" in (self.options.embed_norm, self.options.z_norm)
+
+    def joint_logits(self, features: Sequence[Tensor], guides: Sequence[Tensor | None]) -> Tensor:
+        """Domain logits (N, 2) of N images as one batch, of which BatchNorm has its statistics.
+
+        Args:
+            features, guides: of each image, (1, Ĉ, H, W) and (1, A, h, w) or None; those of one
+                size go through together.
+        """
+        by_sizes: dict[tuple, list[int]] = {}
+        for place, pair in enumerate(zip(features, guides, strict=True)):
+            sizes = tuple(maps.shape for maps in pair if maps is not None)
+            by_sizes.setdefault(sizes, []).append(place)
+        groups = list(by_sizes.values())
+
+        def stacked(maps: Sequence[Tensor | None]) -> list[Tensor | None]:
+            return [
+                None if maps[group[0]] is None else torch.cat([maps[place] for place in group])
+                for group in groups
+            ]
+
+        with torch.autocast(features[0].device.type, enabled=False):
+            vectors, _ = self._pooled(stacked(features), stacked(guides))
+            logits = self._classified(vectors, []).logits
+        order = torch.tensor([place for group in groups for place in group], device=logits.device)
+        return logits[order.argsort()]
+
+    def _pooled(
+        self, batches: Sequence[Tensor], guides: Sequence[Tensor | None]
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """The vectors Vⁿ (N, L, C) of all images, and per batch the masks ωⁿ; without the pyramid
+        the mean (N, C) of the embedding, and none."""
+        self._check_images(batches)
+        dtype, options = self.classifier.weight.dtype, self.options
+        batches = embedded = [features.to(dtype) for features in batches]
+        for layer in self.embedding:
+            embedded = (
+                layer.joint(embedded)
+                if isinstance(layer, JointBatchNorm)
+                else [layer(each) for each in embedded]
+            )
+        if not options.pyramid:
+            return torch.cat([each.mean(dim=(2, 3)) for each in embedded]), [[] for _ in batches]
+        if options.guide:
+            batches = [
+                torch.cat([features, self._guide(guide.to(dtype), features)], dim=1)
+                for features, guide in zip(batches, guides, strict=True)
+            ]
+        masks = [self._masks(self.guide_net(features)) for features in batches]
+        pool = average_vectors if options.pooling == "avg" else maximum_vectors
+        vectors = [pool(e, m, options.levels) for e, m in zip(embedded, masks, strict=True)]
+        return torch.cat(vectors), masks
+
+    def _classified(self, vectors: Tensor, masks: list[Tensor]) -> SapOutputs:
+        vector, weights = self._fuse(vectors) if self.options.pyramid else (vectors, None)
+        return SapOutputs(self.classifier(vector), vector, masks, weights)
 
     def _guide(self, guide: Tensor, features: Tensor) -> Tensor:
         if self.options.guide_detach:
@@ -116,21 +178,24 @@ class SpatialAttentionPyramid(nn.Module):
         align_corners = self.options.align_corners
         return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
-    def _check_batch(self, features: Tensor) -> None:
-        count, _, height, width = features.shape
+    def _check_images(self, batches: Sequence[Tensor]) -> None:
+        processes = distributed.world_size() if self.synchronized else 1
+        images = processes * sum(len(features) for features in batches)
+        cells = processes * sum(features[:, 0].numel() for features in batches)
         fuses = self.options.pyramid and self.options.channel_attention
-        if self.training and fuses and self.options.z_norm == "bn" and count < 2:
+        if self.training and fuses and self.options.z_norm == "bn" and images < 2:
             raise UserError(
-                "SAP.Z_NORM bn needs at least 2 images per domain and forward, got 1: use ln"
+                "SAP.Z_NORM bn needs at least 2 images per domain and forward, got 1: raise "
+                "SOLVER.IMS_PER_BATCH, or use ln"
             )
-        if self.training and self.options.embed_norm == "bn" and count * height * width < 2:
+        if self.training and self.options.embed_norm == "bn" and cells < 2:
             raise UserError(
                 "SAP.EMBED_NORM bn needs more than one cell, got one image with a map of 1x1: "
                 "use gn, or larger images"
             )
 
 
-def _embedding(in_channels: int, options: SapOptions) -> nn.Sequential:
+def _embedding(in_channels: int, options: SapOptions, synchronized: bool) -> nn.Sequential:
     """f̃: three convolutions Ĉ → Ĉ → C → C, each normalized."""
     channels, kernel = options.embed_channels, options.embed_kernel
     layers: list[nn.Module] = []
@@ -139,7 +204,7 @@ def _embedding(in_channels: int, options: SapOptions) -> nn.Sequential:
         norm = (
             nn.GroupNorm(groups, width_out)
             if options.embed_norm == "gn"
-            else nn.BatchNorm2d(width_out)
+            else JointBatchNorm(width_out, synchronized=synchronized)
         )
         convolution = nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2, bias=False)
         layers += [convolution, norm, nn.ReLU(inplace=True)]

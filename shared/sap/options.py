@@ -31,10 +31,11 @@ class SapOptions(Options, node="SAP"):
     guide: bool = True  # False: masks from the features alone ("w/o GM")
     # G of the guide's first convolution; 0: as many as the features
     guide_channels: NonNegativeInt = 256
+    guide_kernel: OddKernel = 3  # of its three convolutions
     guide_sigmoid: bool = False  # of the guide, before it is used
     guide_detach: bool = False  # no adversarial gradient into the task's head through the guide
     align_corners: bool = False  # of the guide's resizing; True: released code
-    # bn: released code; needs 2 images per domain and forward
+    # bn: released code; needs 2 images per domain and forward, in detection of all processes
     z_norm: Literal["ln", "bn"] = "ln"
     loss_weight: NonNegativeFloat = 0.1  # lambda of Eq. 6
     # of the two domains' cross-entropies; mean: Eq. 4's letter

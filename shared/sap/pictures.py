@@ -15,7 +15,12 @@ _LINE = (30, 90, 220)
 
 
 def draw_pyramid(
-    images: Sequence[np.ndarray], outputs: SapOutputs, levels: Sequence[int], *, height: int = 192
+    images: Sequence[np.ndarray],
+    outputs: SapOutputs,
+    levels: Sequence[int],
+    *,
+    title: str = "input",
+    height: int = 192,
 ) -> np.ndarray:
     """One row per image: the input, its mask of every level, resized to the input, the colors of
     masks, and the curve of the levels' weights.
@@ -28,6 +33,7 @@ def draw_pyramid(
         images: N RGB uint8 arrays (H, W, 3) of one size.
         outputs: of these images, with masks.
         levels: kⁿ.
+        title: of the inputs.
         height: of a row's pictures, in pixels.
     """
     rows = []
@@ -39,7 +45,7 @@ def draw_pyramid(
         tiles = [image, *(_draw_mask(image, mask) for mask in masks)]
         titles = [f"k {k}: {weight:.3f}" for k, weight in zip(levels, weights, strict=True)]
         tiles += [_draw_scale(height), _draw_weights(weights, levels, height)]
-        rows.append(panel(tiles, ["input", *titles, "1: uniform", "weights"], height=height))
+        rows.append(panel(tiles, [title, *titles, "1: uniform", "weights"], height=height))
     return np.vstack(rows)
 
 

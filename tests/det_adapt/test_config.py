@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name():
     ("key", "value"),
     [
         ("MODEL.KEYPOINT_ON", "True"),
-        ("MODEL.FPN.IN_FEATURES", "[res2]"),
+        ("MODEL.FPN.FUSE_TYPE", "avg"),
         ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"),
     ],
 )
@@ -133,9 +134,11 @@ def test_a_key_without_effect_is_refused(engine):
         (["DATASETS.TRAIN", "[1]"], "DATASETS.TRAIN is .* expected a list of names"),
         (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH"),
         (["MODEL.BACKBONE.FREEZE_AT", "-1"], "MODEL.BACKBONE.FREEZE_AT is -1, expected 0 to 5"),
+        (["MODEL.ROI_BOX_HEAD.DROPOUT", "1.0"], "DROPOUT is 1.0, expected 0 <= p < 1"),
+        (["MODEL.ROI_BOX_HEAD.DROPOUT", "0.5"], "StandardROIHeads .* set it to 0"),
         (["SAP.ENABLED", "True"], "SAPRCNN"),
         (["SAP.LOSS_WEIGHT", "-1"], "SAP.LOSS_WEIGHT"),
-        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], "one map"),
+        ([*SAP_ON, "MODEL.RPN.IN_FEATURES", "[p2, p3]"], r"reads p2, p3: choose .* SAP.FEATURES"),
     ],
 )
 def test_an_unusable_value_is_named(overrides, message):
@@ -149,12 +152,38 @@ def test_an_unusable_value_is_named(overrides, message):
         ("MODEL.BACKBONE.NAME", "build_mobilenet"),
         ("MODEL.RESNETS.NORM", "LN"),
         ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
-        ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign"),
+        ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"),
     ],
 )
 def test_a_part_that_the_torchvision_engine_lacks_is_named(key, value):
     with pytest.raises(UserError, match=f"{key} is '{value}', .* torchvision"):
         check_torchvision(load(key, value))
+
+
+def test_the_rpn_has_one_width_with_the_torchvision_engine():
+    for widths in ("[64, 64]", "[0]", "[]", "[a]"):
+        with pytest.raises(UserError, match=r"MODEL.RPN.CONV_DIMS is .* expected one width"):
+            check_torchvision(load("MODEL.RPN.CONV_DIMS", widths))
+
+
+def test_lambda_follows_half_a_cosine_that_counts_from_one():
+    decay = ["SAP.LOSS_END", "0.1", "SOLVER.MAX_ITER", "4"]
+    plan = sap_plan(load(*SAP_ON, *decay))
+    cosines = [math.cos(math.pi * step / 4) for step in (1, 2, 3, 4)]
+    expected = [0.1 + 0.45 * (1 + cosine) for cosine in cosines]
+    assert [plan.weight_share(iteration) for iteration in range(4)] == pytest.approx(expected)
+    assert plan.weight_share(3) == 0.1
+    assert {sap_plan(load(*SAP_ON)).weight_share(iteration) for iteration in (0, 7)} == {1.0}
+
+
+def test_the_lower_pyramid_has_kernels_of_its_own():
+    kernels = ["SAP.EMBED_KERNEL", "3", "SAP.LOWER.FEATURE", "res2"]
+    plan = sap_plan(load(*SAP_ON, *kernels))
+    assert (plan.lower.embed_kernel, plan.lower.guide_kernel) == (3, 3)
+    own = ["SAP.LOWER.EMBED_KERNEL", "1", "SAP.LOWER.GUIDE_KERNEL", "1"]
+    plan = sap_plan(load(*SAP_ON, *kernels, *own))
+    assert (plan.upper.embed_kernel, plan.upper.guide_kernel) == (3, 3)
+    assert (plan.lower.embed_kernel, plan.lower.guide_kernel) == (1, 1)
 
 
 def test_the_engine_is_chosen(monkeypatch):

@@ -2,11 +2,12 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
 from commands import comparable
-from networks import ADVERSARY, C4, ONE, TWO, VGG16, build, config, recording, unlabeled
+from networks import ADVERSARY, C4, FPN, ONE, TWO, VGG16, build, config, recording, unlabeled
 from torch import nn
 
 pytest.importorskip("detectron2", reason="needs Detectron2")
@@ -15,14 +16,17 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 
 from det_adapt import train_net
-from det_adapt.detectron2_engine import Trainer, backbone, build_optimizer
+from det_adapt.config import SapPlan
+from det_adapt.detectron2_engine import SAPRCNN, Trainer, backbone, build_optimizer
 from det_adapt.engines import engine_config
 from det_adapt.predict import Predictor
 from det_adapt.run import Run
-from det_adapt.weights import fill_detector, from_imagenet, to_detectron2
+from det_adapt.weight_names import from_torchvision, to_detectron2
+from det_adapt.weights import fill_detector
 from shared.cli import call
 from shared.config import CONFIGS
 from shared.errors import UserError
+from shared.sap import SapOptions
 
 pytestmark = pytest.mark.detectron2
 
@@ -76,6 +80,22 @@ def test_a_lower_map_that_the_backbone_lacks_is_named():
         build("detectron2", VGG16 | ADVERSARY, SAP__LOWER__FEATURE="res2")
 
 
+def test_built_by_hand_a_feature_pyramid_needs_the_choice_of_maps():
+    parts = build("detectron2", FPN)
+    built = partial(
+        SAPRCNN,
+        **{name: getattr(parts, name) for name in ("backbone", "proposal_generator", "roi_heads")},
+        pixel_mean=[103.53, 116.28, 123.675],
+        pixel_std=[1.0, 1.0, 1.0],
+    )
+    options = SapOptions(levels=(1, 3), embed_channels=8, guide_channels=8)
+    with pytest.raises(UserError, match=r"the RPN reads p2, p3, p4, p5, p6: choose .*SapPlan"):
+        built(plan=SapPlan(options))
+    model = built(plan=SapPlan(options, features=["p3", "p4"])).train()
+    losses, _ = losses_of(model, (model.inputs([ONE]), model.inputs([unlabeled(TWO)])))
+    assert {"loss_sap_p3", "loss_sap_p4"} < losses.keys()
+
+
 # --- weights -------------------------------------------------------------------------------------
 
 
@@ -85,7 +105,7 @@ def test_vgg_is_torchvisions():
         {"features": make_layers([v if v == "M" else v // 16 for v in cfgs["D"]])}
     )
     ours = nn.ModuleDict({"backbone": backbone.VGG16(width=1 / 16, freeze_at=2)})
-    report = fill_detector(ours, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    report = fill_detector(ours, to_detectron2(from_torchvision(theirs.state_dict())), "theirs")
     assert len(report.matched) == 26
     assert report.missing == report.unexpected == []
     images = torch.randn(1, 3, 37, 50)
@@ -103,7 +123,7 @@ def test_resnet_is_torchvisions():
     keys = {f"MODEL.RESNETS.{name}": value for name, value in widths.items()}
     model = build("detectron2", RESNET | ADVERSARY | keys).eval()
     theirs = ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=8).eval()
-    report = fill_detector(model, to_detectron2(from_imagenet(theirs.state_dict())), "theirs")
+    report = fill_detector(model, to_detectron2(from_torchvision(theirs.state_dict())), "theirs")
     assert not report.unexpected and not report.misshapen
     assert {name.split(".")[0] for name in report.missing} == {
         *("proposal_generator", "roi_heads", "sap")
@@ -198,7 +218,8 @@ def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(toy_root, tmp_path):
+@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn"])
+def test_two_processes_equal_one(toy_root, tmp_path, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
         *("SOLVER.MAX_ITER", "2", "SOLVER.OPTIMIZER", "SGD"),
@@ -210,12 +231,12 @@ def test_two_processes_equal_one(toy_root, tmp_path):
             "MODEL.ROI_HEADS.POSITIVE_FRACTION",
             "1.0",
         ),
-        *("DATASETS.TEST", "[]"),
+        *("DATASETS.TEST", "[]", "SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
     ]
     weights = []
     for processes in ("1", "2"):
         folder = tmp_path / processes
-        command = ["--engine", "detectron2", "--config-file", str(CONFIGS / "sapnet_toy.yaml")]
+        command = ["--engine", "detectron2", "--config-file", str(CONFIGS / f"{experiment}.yaml")]
         overrides = settings(toy_root, folder, *everything)
         assert call(train_net.main, [*command, "--num-gpus", processes, *overrides]) == 0
         weights.append(torch.load(folder / "model_final.pth", weights_only=True)["model"])

@@ -2,14 +2,19 @@
 
 import math
 import shutil
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import (
     ADVERSARY,
     EMPTY,
     ENGINES,
+    FPN_GN,
     ONE,
+    RELEASED,
     RESNET18,
     RESNET18_STRIDE_8,
     TWO,
@@ -26,7 +31,12 @@ from shared import checkpoint
 from shared.config import CONFIGS
 from shared.errors import MissingFileError, UserError
 
-MODELS = {"vgg16": VGG16, "resnet18": RESNET18, "resnet18_stride_8": RESNET18_STRIDE_8}
+MODELS = {
+    "vgg16": VGG16,
+    "resnet18": RESNET18,
+    "resnet18_stride_8": RESNET18_STRIDE_8,
+    "resnet18_fpn": FPN_GN,
+}
 
 
 @pytest.fixture(params=ENGINES)
@@ -54,13 +64,41 @@ def losses_of(engine, detector, sources, targets):
 def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, detector):
     losses = losses_of(engine, detector, [ONE, TWO], [unlabeled(TWO), unlabeled(EMPTY)])
     task = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
-    assert set(losses) == task | {"loss_sap", "loss_sap_lower"}
+    several = "p3" in detector.sap.pooled
+    endings = ("_p3", "_p5") if several else ("", "_lower")
+    assert set(losses) == task | {f"loss_sap{ending}" for ending in endings}
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in detector.named_parameters():
         frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
         assert parameter.requires_grad != frozen, name
         assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+
+
+RELEASED_ADVERSARY = ADVERSARY | {
+    "SAP.EMBED_KERNEL": 3,
+    "SAP.EMBED_NORM": "bn",
+    "SAP.EMBED_DROPOUT": 0.5,
+    "SAP.ALIGN_CORNERS": True,
+    "SAP.Z_NORM": "bn",
+    "SAP.LOSS_END": 0.1,
+    "SAP.LOWER.EMBED_KERNEL": 1,
+    "SAP.LOWER.GUIDE_KERNEL": 1,
+}
+
+
+def test_the_released_recipe_trains_everything(engine):
+    """Images of two sizes in a batch, whose statistics z's BatchNorm has."""
+    released = VGG16 | RELEASED | RELEASED_ADVERSARY | {"MODEL.ROI_BOX_HEAD.DROPOUT": 0.5}
+    detector = build(engine, released)
+    sources, targets = [ONE, TWO, EMPTY], [unlabeled(TWO), unlabeled(ONE), unlabeled(EMPTY)]
+    losses = losses_of(engine, detector, sources, targets)
+    sum(losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
+        assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+    with pytest.raises(UserError, match=r"raise SOLVER.IMS_PER_BATCH"):
+        losses_of(engine, detector, [ONE], targets)
 
 
 @torch.no_grad()
@@ -70,17 +108,24 @@ def test_maps_are_as_large_as_those_of_the_image_alone(detector):
     together = detector.target(samples)
     for index, each in enumerate(samples):
         alone = detector.target([each])
-        for maps, own in zip(together, alone, strict=True):
+        for maps, own in zip(flat(together), flat(alone), strict=True):
             assert maps[index].shape == own[0].shape
-        assert alone.features[0].shape[1] == detector.feature_channels
-        assert alone.logits[0].shape[1] == detector.anchors
-        assert alone.lower[0].shape[1] == detector.lower_channels
+        for pooled in detector.sap.pooled.values():
+            lower = pooled.features != pooled.guide
+            channels = detector.lower_channels if lower else detector.feature_channels
+            assert alone.features[pooled.features][0].shape[1] == channels
+            assert alone.logits[pooled.guide][0].shape[1] == detector.anchors
+
+
+def flat(maps):
+    """Per map of the features and of the logits: its tensors of every image."""
+    return [*maps.features.values(), *maps.logits.values()]
 
 
 def equal_maps(ours, theirs):
     return all(
         torch.equal(*pair)
-        for own, other in zip(ours, theirs, strict=True)
+        for own, other in zip(flat(ours), flat(theirs), strict=True)
         for pair in zip(own, other, strict=True)
     )
 
@@ -91,10 +136,7 @@ def test_garbage_in_the_padding_changes_no_map(detector):
     clean = detector.target(samples)
 
     def spoil(module, inputs, stages):
-        for name, maps in (
-            (detector.feature, clean.features),
-            (detector.lower_feature, clean.lower),
-        ):
+        for name, maps in clean.features.items():
             rows, columns = maps[1].shape[2:]
             assert (stages[name].shape[2], stages[name].shape[3]) > (rows, columns)
             stages[name][1, :, rows:] = math.nan
@@ -144,6 +186,21 @@ def test_detections_are_in_pixels_of_the_file_and_sorted(engine, masks):
         assert found.masks is None
 
 
+def test_dropout_is_between_the_fully_connected_layers_and_in_training_alone(engine):
+    dropping = build(engine, VGG16, MODEL__ROI_BOX_HEAD__DROPOUT=0.25)
+    plain = build(engine, VGG16)
+    assert dropping.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(dropping.state_dict())
+    head, regions = dropping.roi_heads.box_head, torch.randn(5, 64, 7, 7)
+    torch.manual_seed(0)
+    found = head.train()(regions)
+    torch.manual_seed(0)
+    hidden = F.dropout(head.fc1(regions.flatten(1)).relu(), 0.25)
+    torch.testing.assert_close(found, head.fc2(hidden).relu())
+    assert (hidden == 0).float().mean() > 0.5  # the ReLU's half and a quarter of the rest
+    assert torch.equal(head.eval()(regions), plain.roi_heads.box_head.train()(regions))
+
+
 def adversarial_gradients(engine, detector, beginnings):
     """Of the adversarial loss alone, in the parameters whose names begin so."""
     detector.zero_grad()
@@ -190,17 +247,14 @@ TINY = [
     *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.WARMUP_ITERS", "0", "SAP.LEVELS", "[1, 3, 6]"),
     *("MODEL.ROI_BOX_HEAD.FC_DIM", "16", "SAP.EMBED_CHANNELS", "8", "SAP.GUIDE_CHANNELS", "8"),
     *("MODEL.WEIGHTS", "", "DATASETS.TRAIN", "[toy_cityscapes_det_train]"),
-    *(
-        "DATASETS.TARGET",
-        "[toy_cityscapes_det_val]",
-    ),
+    *("DATASETS.TARGET", "[toy_cityscapes_det_val]"),
 ]
 
 
-def settings(engine, root, output, *overrides):
+def settings(engine, root, output, *overrides, experiment="sapnet_toy"):
     """Of a run on toy images, from scratch."""
     own = ["DATASETS.ROOT", str(root), "OUTPUT_DIR", str(output)]
-    return engine_config(engine, CONFIGS / "sapnet_toy.yaml", [*TINY, *own, *overrides])
+    return engine_config(engine, CONFIGS / f"{experiment}.yaml", [*TINY, *own, *overrides])
 
 
 def train(engine, cfg, *, resume=False):
@@ -220,25 +274,42 @@ def equal(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
+ADVERSARIES = {  # the experiments, and what their adversaries log
+    "sapnet_toy": {"loss/sap", "accuracy/domain"},
+    "sapnet_toy_fpn": {
+        *("loss/sap_p3", "loss/sap_p4", "accuracy/domain_p3", "accuracy/domain_p4"),
+    },
+}
+
+
 @pytest.fixture(scope="module", params=ENGINES)
-def whole(toy_root, tmp_path_factory, request):
-    """An uninterrupted run: its engine, its trainer and what it logged."""
-    cfg = settings(request.param, toy_root, tmp_path_factory.mktemp("whole"))
-    return request.param, *train(request.param, cfg)
+def trained_by(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=ADVERSARIES)
+def whole(trained_by, toy_root, tmp_path_factory, request):
+    """An uninterrupted run: `settings` of its like, its trainer and what it logged."""
+    alike = partial(settings, trained_by, experiment=request.param)
+    cfg = alike(toy_root, tmp_path_factory.mktemp("whole"))
+    return SimpleNamespace(
+        engine=trained_by, experiment=request.param, settings=alike, result=train(trained_by, cfg)
+    )
 
 
 def test_training_logs_losses_accuracy_and_rate(whole):
-    _, trainer, logs = whole
+    trainer, logs = whole.result
     assert len(logs) == trainer.iteration == 4
-    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg", "sap")}
-    assert all(set(entry) == losses | {"accuracy/domain", "lr/model"} for entry in logs)
+    losses = {f"loss/{name}" for name in ("rpn_cls", "rpn_loc", "cls", "box_reg")}
+    expected = losses | ADVERSARIES[whole.experiment] | {"lr/model"}
+    assert all(set(entry) == expected for entry in logs)
     assert all(math.isfinite(value) for entry in logs for value in entry.values())
     assert [entry["lr/model"] for entry in logs] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
-    engine, expected, logs = whole
-    cfg = settings(engine, toy_root, tmp_path)
+    engine, (expected, logs) = whole.engine, whole.result
+    cfg = whole.settings(toy_root, tmp_path)
     with pytest.raises(MissingFileError):
         build_trainer(engine, cfg).resume()
 
@@ -263,22 +334,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(whole, toy_root, tmp_path):
 
 
 def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp_path):
-    engine, expected, _ = whole
+    expected, _ = whole.result
     shutil.copytree(toy_root / "toy", tmp_path / "toy")
     # The target is the validation split, the source the other.
     labels = [p for p in (tmp_path / "toy/cityscapes/gtFine/val").rglob("*") if p.is_file()]
     assert any(path.name.endswith("instanceIds.png") for path in labels)
     for path in labels:
         path.write_text("poison")
-    assert equal(train(engine, settings(engine, tmp_path, tmp_path / "run"))[0], expected)
+    poisoned, _ = train(whole.engine, whole.settings(tmp_path, tmp_path / "run"))
+    assert equal(poisoned, expected)
 
 
 def test_adaptation_starts_from_the_source_stage_and_its_detector(
     whole, toy_root, tmp_path, caplog
 ):
-    engine, adapted, _ = whole
-    source = settings(engine, toy_root, tmp_path / "1", "SAP.ENABLED", "False")
-    fresh = build_trainer(engine, settings(engine, toy_root, tmp_path / "0")).model.state_dict()
+    engine, (adapted, _) = whole.engine, whole.result
+    source = whole.settings(toy_root, tmp_path / "1", "SAP.ENABLED", "False")
+    fresh = build_trainer(engine, whole.settings(toy_root, tmp_path / "0")).model.state_dict()
     without = build_trainer(engine, source).model.state_dict()
     # With and without adversary, the detector starts the same.
     assert not any(name.startswith("sap.") for name in without)
@@ -287,10 +359,10 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
     [path] = [p for p in (tmp_path / "1").rglob("*") if p.name in ("last.pt", "model_final.pth")]
     caplog.set_level("INFO")
     continued = build_trainer(
-        engine, settings(engine, toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
+        engine, whole.settings(toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
     )
     continued.load_weights()
-    assert "missing (new layers): sap.upper.*" in caplog.text
+    assert "missing (new layers): sap." in caplog.text
     state = continued.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in trained.items())
     assert set(state) == set(adapted.model.state_dict())

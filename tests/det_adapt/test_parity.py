@@ -2,11 +2,25 @@
 
 import pytest
 import torch
-from networks import ADVERSARY, C4, EMPTY, ONE, RESNET18, TWO, VGG16, build, recording, unlabeled
+from networks import (
+    ADVERSARY,
+    C4,
+    EMPTY,
+    FPN,
+    FPN_GN,
+    ONE,
+    RELEASED,
+    RESNET18,
+    TWO,
+    VGG16,
+    build,
+    recording,
+    unlabeled,
+)
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from det_adapt.weights import from_detectron2, to_detectron2
+from det_adapt.weight_names import from_detectron2, to_detectron2
 
 pytestmark = pytest.mark.detectron2
 
@@ -35,16 +49,23 @@ MODELS = {
         "MODEL.BACKBONE.FREEZE_AT": 1,
     },
     "resnet18_c4_gn": RESNET18,
+    "resnet50_fpn": FPN,
+    "resnet18_fpn_gn_roipool": FPN_GN
+    | {
+        "MODEL.ANCHOR_GENERATOR.OFFSET": 0.5,
+        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool",
+        "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIPool",
+    },
+    "vgg16_released": VGG16 | RELEASED,
+    "resnet50_c4_released": C4 | RELEASED | {"MODEL.RESNETS.STRIDE_IN_1X1": False},
 }
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def engines(request):
     """(ours, Detectron2's) with the same weights, built from the same keys."""
-    keys = MODELS[request.param]
-    ours = tamed(build("torchvision", keys))
-    theirs = build("detectron2", keys | ADVERSARY)
-    theirs.sap = None  # its parameters are no part of the detector
+    keys = MODELS[request.param] | ADVERSARY
+    ours, theirs = tamed(build("torchvision", keys)), build("detectron2", keys)
     unlike = theirs.load_state_dict(to_detectron2(ours.state_dict()), strict=False)
     assert counters_only(unlike.missing_keys) and not unlike.unexpected_keys
     return ours, theirs
@@ -133,9 +154,10 @@ def test_widths_that_the_adversary_asks_for(engines):
 @torch.no_grad()
 def test_anchors(engines):
     ours, theirs = engines
-    features = torch.zeros(2, 4, 7, 11)
-    [expected] = theirs.proposal_generator.anchor_generator([features])
-    assert close(ours.rpn.anchor_generator(features), expected.tensor)
+    features = [torch.zeros(2, 4, 7 + number, 11) for number in range(len(ours.read))]
+    expected = theirs.proposal_generator.anchor_generator(features)
+    for found, true in zip(ours.rpn.anchor_generator(features), expected, strict=True):
+        assert close(found, true.tensor)
 
 
 @torch.no_grad()
@@ -144,17 +166,19 @@ def test_features_logits_and_proposals(engines, samples):
     images, sizes = ours.batch_images(samples)
     expected_images = theirs.preprocess_image(theirs.inputs(samples))
     assert torch.equal(images, expected_images.tensor)
-    features = ours.backbone(images)[ours.feature]
-    expected_features = theirs.backbone(images)
-    assert close(features, expected_features[theirs.feature])
-    [logits], [deltas] = ours.rpn.head([features])
+    maps, expected_maps = ours.backbone(images), theirs.backbone(images)
+    assert set(expected_maps) <= set(maps)
+    for name, expected in expected_maps.items():
+        assert close(maps[name], expected)
+    features = [maps[name] for name in ours.read]
+    logits, deltas = ours.rpn.head(features)
     generator = theirs.proposal_generator
-    [their_logits], [their_deltas] = generator.rpn_head([expected_features[theirs.feature]])
-    assert close(logits, their_logits)
-    assert close(deltas, their_deltas)
-    assert logits.std() > 0.1
+    predictions = generator.rpn_head([expected_maps[name] for name in theirs.read])
+    for own, their in zip((logits, deltas), predictions, strict=True):
+        assert all(close(*pair) for pair in zip(own, their, strict=True))
+    assert logits[0].std() > 0.1
     found, losses = ours.rpn(features, logits, deltas, sizes)
-    expected, _ = generator(expected_images, expected_features)
+    expected, _ = generator(expected_images, expected_maps)
     assert losses == {}
     for own, true in zip(found, expected, strict=True):
         assert len(own) > 10
@@ -202,13 +226,15 @@ def test_maps_of_both_domains(engines, samples):
     target = [unlabeled(each) for each in samples]
     pairs = [(trained(ours, samples)[1], trained(theirs, samples)[1])]
     pairs.append((ours.target(target), theirs.target(target)))
+    padded = len({each.image.shape for each in samples}) > 1 or ours.backbone.divisor > 1
     for found, expected in pairs:
-        for own, true in zip(found.features, expected.features, strict=True):
-            assert close(own, true)
-        for own, true in zip(found.lower, expected.lower, strict=True):
-            assert close(own, true)
-        padded = len({each.image.shape for each in samples}) > 1
-        for own, true in zip(found.logits, expected.logits, strict=True):
-            # At the border, Detectron2's have seen the padding.
-            inner = (..., slice(-1), slice(-1)) if padded else ...
-            assert close(own[inner], true[inner])
+        assert found.features.keys() == expected.features.keys() == set(ours.sap.features)
+        assert found.logits.keys() == expected.logits.keys() == set(ours.sap.guides)
+        for name, maps in found.features.items():
+            for own, true in zip(maps, expected.features[name], strict=True):
+                assert close(own, true)
+        for name, maps in found.logits.items():
+            for own, true in zip(maps, expected.logits[name], strict=True):
+                # At the border, Detectron2's have seen the padding.
+                inner = (..., slice(-1), slice(-1)) if padded else ...
+                assert close(own[inner], true[inner])

@@ -7,6 +7,8 @@ import torch
 from networks import (
     EMPTY,
     FC_HEAD,
+    FPN,
+    FPN_GN,
     ONE,
     RESNET18,
     RESNET18_STRIDE_8,
@@ -22,11 +24,16 @@ from det_adapt.structures import Sample
 from det_adapt.torchvision_engine import build_detector, build_optimizer
 from det_adapt.torchvision_engine.masks import draw_masks, region_masks
 from det_adapt.torchvision_engine.proposals import CellAnchors, ProposalNetwork
-from det_adapt.torchvision_engine.roi_heads import DetectorHeads
+from det_adapt.torchvision_engine.roi_heads import DetectorHeads, RegionPool
 from det_adapt.torchvision_engine.trainer import rate_factor
 from shared.errors import UserError
 
-MODELS = {"resnet18": RESNET18, "vgg16": VGG16, "resnet18_stride_8": RESNET18_STRIDE_8}
+MODELS = {
+    "resnet18": RESNET18,
+    "vgg16": VGG16,
+    "resnet18_stride_8": RESNET18_STRIDE_8,
+    "resnet18_fpn": FPN_GN,
+}
 
 
 @pytest.fixture(params=MODELS)
@@ -36,7 +43,7 @@ def detector(request):
 
 @pytest.mark.parametrize("one", [EMPTY, ONE], ids=["empty", "objects"])
 def test_no_proposals(detector, one):
-    features = torch.randn(1, detector.feature_channels, 5, 7)
+    features = [torch.randn(1, detector.feature_channels, 5, 7) for _ in detector.pooled]
     none, sizes = [torch.zeros(0, 4)], [(121, 175)]
     target = {"boxes": one.boxes, "labels": one.classes + 1, "masks": one.masks}
     _, losses = detector.train().roi_heads(features, none, sizes, [target])
@@ -79,7 +86,7 @@ def test_images_are_normalized_in_the_networks_order_and_padded_with_zero():
 
 
 def test_anchors_against_loops():
-    anchors = CellAnchors([16, 50], [0.5, 1.0, 3.0], stride=8, offset=0.25)
+    anchors = CellAnchors([[16, 50], [9, 10]], [[0.5, 1.0, 3.0]], strides=[8, 32], offset=0.25)
     expected = []
     for row in range(3):
         for column in range(2):
@@ -88,7 +95,9 @@ def test_anchors_against_loops():
                     x, y = 8 * column + 2, 8 * row + 2
                     w, h = size / ratio**0.5, size * ratio**0.5
                     expected.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-    found = anchors(torch.zeros(5, 7, 3, 2))
+    found, coarse = anchors([torch.zeros(5, 7, 3, 2), torch.zeros(5, 7, 1, 1)])
+    assert coarse.shape == (6, 4)
+    torch.testing.assert_close(coarse[1], torch.tensor([3.5, 3.5, 12.5, 12.5]))
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-4)
 
 
@@ -106,6 +115,29 @@ def smooth_l1(found, wanted, beta):
     return gap - beta / 2 if gap >= beta else gap**2 / (2 * beta)
 
 
+def test_a_region_is_pooled_from_the_map_that_suits_its_size():
+    """FPN's Eq. 1: k = ⌊4 + log2(√(w h) / 224)⌋, of maps at strides 8, 16 and 32."""
+    head = config("torchvision", FPN).MODEL.ROI_BOX_HEAD
+    pool = RegionPool(head, [8, 16, 32])
+    sides = [(0, 0), (3, 3), (111, 112), (112, 112), (50, 250), (223, 224), (224, 224), (447, 449)]
+    sides += [(448, 448), (2000, 2000)]
+    boxes = torch.tensor([(7.0, 5.0, 7.0 + w, 5.0 + h) for w, h in sides])
+    octaves = [4 + math.log2(max((w * h) ** 0.5, 1e-9) / 224) for w, h in sides]
+    levels = [min(max(math.floor(octave), 3), 5) for octave in octaves]
+    assert pool.levels(boxes).tolist() == [level - 3 for level in levels]
+    maps = [torch.randn(2, 3, 64 // 2**n, 64 // 2**n) for n in range(3)]
+    per_image = [boxes[::2], boxes[1::2]]
+    found = pool(maps, per_image)
+    at = 0
+    for image, own in enumerate(per_image):
+        for box in own:
+            level = pool.levels(box[None]).item()
+            [expected] = pool.pools[level](maps[level][image : image + 1], [box[None]])
+            torch.testing.assert_close(found[at], expected)
+            at += 1
+    assert pool(maps, [boxes[:0]] * 2).shape == (0, 3, 7, 7)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_proposal_losses_against_loops(beta):
     keys = {
@@ -116,14 +148,14 @@ def test_proposal_losses_against_loops(beta):
         "MODEL.RPN.LOSS_WEIGHT": 2.0,
         "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": 3.0,
     }
-    rpn = ProposalNetwork(config("torchvision", keys), channels=4, stride=8)
+    rpn = ProposalNetwork(config("torchvision", keys), channels=4, strides=[8])
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(1, 2, 4, 5, generator=generator)
     deltas = torch.randn(1, 8, 4, 5, generator=generator)
     truth = torch.tensor([[3.0, 2.0, 24.0, 21.0], [20.0, 10.0, 33.0, 40.0]])
     targets = [{"boxes": truth}]
-    _, losses = rpn(torch.zeros(1, 4, 4, 5), logits, deltas, [(32, 40)], targets)
-    boxes = rpn.anchor_generator(torch.zeros(1, 4, 4, 5))
+    _, losses = rpn([torch.zeros(1, 4, 4, 5)], [logits], [deltas], [(32, 40)], targets)
+    [boxes] = rpn.anchor_generator([torch.zeros(1, 4, 4, 5)])
     ious = box_iou(truth, boxes)
     objectness = box = objects = 0.0
     for index, anchor in enumerate(boxes):
@@ -150,7 +182,7 @@ def heads(**keys):
     torch.manual_seed(0)
     fixed = {"MODEL.MASK_ON": False, "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 2}
     cfg = config("torchvision", FC_HEAD | fixed, **keys)
-    module = DetectorHeads(cfg, channels=6, stride=8)
+    module = DetectorHeads(cfg, channels=6, strides=[8])
     nn.init.normal_(module.box_predictor.bbox_pred.weight, std=0.3)
     return module
 
@@ -163,7 +195,7 @@ def test_box_losses_against_loops(beta):
         MODEL__ROI_BOX_HEAD__SMOOTH_L1_BETA=beta,
         MODEL__ROI_BOX_HEAD__BBOX_REG_LOSS_WEIGHT=3.0,
     )
-    features = torch.randn(1, 6, 6, 8, generator=torch.Generator().manual_seed(1))
+    features = [torch.randn(1, 6, 6, 8, generator=torch.Generator().manual_seed(1))]
     truth = torch.tensor([[3.0, 2.0, 24.0, 21.0], [20.0, 10.0, 33.0, 40.0]])
     classes = torch.tensor([2, 0])
     proposals = torch.tensor([[2.0, 2, 25, 20], [30, 20, 60, 44], [21, 12, 33, 38], [0, 0, 9, 9]])
@@ -245,7 +277,7 @@ def test_drawn_masks_against_loops():
         ({"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 30}, "a multiple of 4"),
         ({"MODEL.RPN.IN_FEATURES": ["res3", "res4"]}, "MODEL.RPN.IN_FEATURES"),
         ({"MODEL.RPN.IN_FEATURES": ["res3"]}, "expected the same one map in both"),
-        ({"MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64]]}, "2 lists of SIZES"),
+        ({"MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64]]}, "SIZES has 2 lists, expected one"),
         ({"MODEL.ROI_HEADS.NAME": "StandardROIHeads"}, "MODEL.ROI_BOX_HEAD.NUM_FC is 0"),
         (
             {"MODEL.RPN.IN_FEATURES": ["res3"], "MODEL.ROI_HEADS.IN_FEATURES": ["res3"]},
@@ -257,6 +289,29 @@ def test_drawn_masks_against_loops():
 def test_wrong_values_are_named(keys, message):
     with pytest.raises(UserError, match=message):
         build("torchvision", RESNET18 | keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"MODEL.FPN.IN_FEATURES": ["res2", "res4", "res5"]}, "one after another up to stride 32"),
+        (
+            {"MODEL.FPN.IN_FEATURES": ["res3", "res4"]},
+            r"expected maps .* of stem \(4\), res2 \(4\)",
+        ),
+        ({"MODEL.FPN.IN_FEATURES": ["res9"]}, r"MODEL.FPN.IN_FEATURES is \['res9'\]"),
+        ({"MODEL.FPN.IN_FEATURES": []}, "MODEL.FPN.IN_FEATURES is"),
+        ({"MODEL.RPN.IN_FEATURES": ["p7"]}, "names 'p7', expected one of p2, p3, p4, p5, p6"),
+        ({"MODEL.RPN.IN_FEATURES": ["p3", "p2"]}, "the finest map first"),
+        ({"MODEL.RPN.IN_FEATURES": []}, r"MODEL.RPN.IN_FEATURES is \[\]"),
+        ({"MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p4"]}, "of regions one after another"),
+        ({"MODEL.ANCHOR_GENERATOR.SIZES": [[8], [9]]}, "one for each of the 5 maps"),
+        ({"MODEL.ANCHOR_GENERATOR.SIZES": [[8], [9], [9], [9], [9, 8]]}, "3, 3, 3, 3, 6 anchors"),
+    ],
+)
+def test_wrong_values_of_a_feature_pyramid_are_named(keys, message):
+    with pytest.raises(UserError, match=message):
+        build("torchvision", FPN | keys)
 
 
 def test_masks_are_asked_for_by_name():

@@ -15,9 +15,9 @@ DETECTION_LEVELS = (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 35, 37)
 SMALL = {"levels": (1, 3, 4), "embed_channels": 8, "guide_channels": 6}
 
 
-def pyramid(**options):
+def pyramid(*, synchronized=False, **options):
     torch.manual_seed(1)
-    return SpatialAttentionPyramid(10, 4, SapOptions(**SMALL | options))
+    return SpatialAttentionPyramid(10, 4, SapOptions(**SMALL | options), synchronized=synchronized)
 
 
 def maps(count=2, size=(9, 12), in_channels=10, guide_channels=4, seed=0):

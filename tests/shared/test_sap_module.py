@@ -126,6 +126,7 @@ def test_sizes_of_the_released_configuration():
         {"embed_kernel": 3, "embed_norm": "bn", "embed_dropout": 0.5, "z_norm": "bn"},
         {"guide_channels": 0, "guide_sigmoid": True, "guide_detach": True, "align_corners": True},
         {"levels": (3,)},
+        {"guide_kernel": 1, "embed_kernel": 3},
     ],
 )
 def test_every_parameter_and_input_gets_gradient_where_levels_have_two_cells(options):
@@ -233,6 +234,7 @@ def test_batch_norm_is_refused_where_it_has_no_statistics():
         ({"loss_reduction": ""}, "LOSS_REDUCTION"),
         ({"embed_channels": 7}, "EMBED_CHANNELS"),
         ({"embed_kernel": 2}, "EMBED_KERNEL"),
+        ({"guide_kernel": 4}, "GUIDE_KERNEL"),
         ({"embed_dropout": 1.0}, "EMBED_DROPOUT"),
         ({"guide_channels": -1}, "GUIDE_CHANNELS"),
         ({"loss_weight": -0.1}, "LOSS_WEIGHT"),

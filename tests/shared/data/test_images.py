@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from shared.data.images import image_size, read_image, read_labels, remap, write_png
-from shared.data.label_maps import encode_colors, lookup_table
+from shared.data.label_maps import CAMVID_COLORS, IGNORE, encode_colors, lookup_table
 from shared.errors import MissingFileError, UserError
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -164,6 +164,28 @@ def test_synthia_refuses_the_silent_failures(write):
         read_labels(write(whole[: len(whole) // 2 + 20]), "synthia")
     with pytest.raises(UserError, match="class id 768 in its red channel"):
         read_labels(write(png(1, 16, RGB, [synthia_pixels((768, 1))])), "synthia")
+
+
+def test_camvid_labels_are_colors(tmp_path):
+    colors = list(CAMVID_COLORS)
+    assert len(colors) == 32
+    # None of them; off by one; two bits alike.
+    others = [(255, 255, 255), (64, 128, 65), (64, 64, 64)]
+    pixels = np.array([*colors, *others], np.uint8).reshape(5, 7, 3)
+    write_png(tmp_path / "a_L.png", pixels)
+    ids = read_labels(tmp_path / "a_L.png", "camvid")
+    assert ids.dtype == torch.uint8
+    assert ids.flatten().tolist() == [*range(32), IGNORE, IGNORE, IGNORE]
+
+
+def test_camvid_refuses_other_files(tmp_path):
+    path = tmp_path / "label.png"
+    write_png(path, np.zeros((2, 2), np.uint8))
+    with pytest.raises(UserError, match="8-bit gray PNG, 2×2, expected CamVid's 8-bit RGB"):
+        read_labels(path, "camvid")
+    write_png(path, np.full((2, 2, 3), 77, np.uint8))
+    with pytest.raises(UserError, match="none of CamVid's colors: is it a photograph"):
+        read_labels(path, "camvid")
 
 
 def test_written_labels_and_pictures_are_read_back(tmp_path):

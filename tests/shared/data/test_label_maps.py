@@ -88,6 +88,46 @@ def test_sixteen_classes_are_the_nineteen_without_three():
             assert narrow[raw_id] == expected
 
 
+def test_eleven_classes_of_camvid_take_in_finer_ones():
+    space = LABEL_SPACES.get("camvid11")
+    released = lookup_table("camvid11", space)
+    assert released[:12].tolist() == [*range(11), IGNORE]
+
+    def members(dataset: str) -> dict[str, list[str]]:
+        names, table = ID_TABLES.get(dataset), lookup_table(dataset, space)
+        return {
+            group: sorted({names[i] for i in names if table[i] == train_id} - {group})
+            for train_id, group in enumerate(space.classes)
+        }
+
+    assert members("gta5") == {
+        "sky": [],
+        "building": ["bridge", "tunnel", "wall"],
+        "pole": [],
+        "road": [],
+        "sidewalk": [],
+        "vegetation": ["terrain"],
+        "traffic sign": ["traffic light"],
+        "fence": [],
+        "car": ["bus", "train", "truck"],
+        "person": [],
+        "bicycle": ["motorcycle", "rider"],
+    }
+    assert members("camvid") == {
+        "sky": [],
+        "building": ["archway", "bridge", "tunnel", "wall"],
+        "pole": ["traffic cone"],
+        "road": ["lane marking", "road shoulder"],
+        "sidewalk": ["parking block"],
+        "vegetation": [],
+        "traffic sign": ["text", "traffic light"],
+        "fence": [],
+        "car": ["other moving", "train", "truck"],
+        "person": ["animal", "cart"],
+        "bicycle": ["motorcycle"],
+    }
+
+
 @pytest.mark.parametrize("name", ["cityscapes19", "cityscapes16"])
 def test_label_ids_are_the_inverse_of_the_lookup(name):
     space = LABEL_SPACES.get(name)
@@ -103,7 +143,9 @@ def test_spaces_are_consistent():
         assert space.name == name
         assert len(space.colors) == len(set(space.colors)) == len(set(space.classes))
         assert all(set(p) <= set(space.classes) for p in space.protocols.values())
-    assert len(list(LABEL_SPACES)) == 3
+        assert set(space.merged.values()) <= set(space.classes)
+        assert not set(space.merged) & set(space.classes)
+    assert len(list(LABEL_SPACES)) == 4
 
 
 def test_misses_name_what_there_is():

@@ -10,6 +10,10 @@ from shared.data.images import ENCODINGS
 from shared.data.label_maps import ID_TABLES
 from shared.errors import MissingFileError, UserError
 
+CAMVID = (
+    *("0001TP_008520", "0001TP_008550", "0006R0_f00930", "0016E5_07957", "0016E5_07959"),
+    *("0016E5_08159", "0016E5_08161", "Seq05VD_f00000"),
+)
 CAMERA = "Stereo_Left/Omni_F"
 
 
@@ -39,6 +43,10 @@ def fill(root: Path) -> None:
             f"images/10k/{split}/a.jpg",
             f"labels/sem_seg/masks/{split}/a.png",
         )
+    touch(root, *(f"kitti_semantics/training/{f}/000000_10.png" for f in ("image_2", "semantic")))
+    for frame in CAMVID:
+        touch(root, f"CamVid/701_StillsRaw_full/{frame}.png")
+        touch(root, f"CamVid/LabeledApproved_full/{frame}_L.png")
     for sequence in ("04-SUMMER", "01-SUMMER", "02-FALL", "02-WINTER", "05-SPRING"):
         for folder in ("RGB", "GT/LABELS"):
             touch(root, f"synthia_seqs/SYNTHIA-SEQS-{sequence}/{folder}/{CAMERA}/000000.png")
@@ -58,7 +66,12 @@ def test_every_name_loads_complete_sorted_and_unique(root):
         *("synthia_seqs_summer", "synthia_seqs_fall", "synthia_seqs_winter"),
         *("bdd100k_train", "bdd100k_val"),
     ]
-    assert list(SEGMENTATION) == sorted([*real, *(f"toy_{name}" for name in real)])
+    without_toy = [
+        *("camvid_train", "camvid_val", "camvid_test", "camvid_0001tp", "camvid_0006r0"),
+        *("camvid_0016e5", "camvid_seq05vd", "kitti_semantics"),
+    ]
+    toys = (f"toy_{name}" for name in real)
+    assert list(SEGMENTATION) == sorted([*real, *without_toy, *toys])
     for name in SEGMENTATION:
         dataset = load_segmentation(name, root, labeled=True)
         names = [r.name for r in dataset.records]
@@ -132,6 +145,31 @@ def test_both_releases_of_bdd100k(tmp_path):
     for release, label in (("old", "a-b_train_id.png"), ("new", "a-b.png")):
         (record,) = load_segmentation("bdd100k_val", tmp_path / release).records
         assert (record.name, record.label.name) == ("a-b", label)
+
+
+@pytest.mark.parametrize("release", ["original", "SegNet's"])
+def test_splits_and_sequences_of_camvid(release, tmp_path):
+    if release == "original":
+        fill(tmp_path)
+    else:
+        for frame, split in zip(
+            CAMVID, ["train", "test", "train", "train", "val", "val", "train", "test"], strict=True
+        ):
+            touch(tmp_path, f"CamVid/{split}/{frame}.png", f"CamVid/{split}annot/{frame}.png")
+
+    def names(name: str) -> list[str]:
+        dataset = load_segmentation(name, tmp_path, labeled=True)
+        assert (dataset.encoding, dataset.id_table) == (
+            ("camvid", "camvid") if release == "original" else ("index", "camvid11")
+        )
+        return [record.name for record in dataset.records]
+
+    assert names("camvid_train") == [CAMVID[i] for i in (0, 2, 3, 6)]
+    assert names("camvid_val") == ["0016E5_07959", "0016E5_08159"]
+    assert names("camvid_test") == ["0001TP_008550", "Seq05VD_f00000"]
+    assert names("camvid_0016e5") == [f"0016E5_0{n}" for n in (7957, 7959, 8159, 8161)]
+    assert names("camvid_0001tp") == ["0001TP_008520", "0001TP_008550"]
+    assert names("camvid_seq05vd") == ["Seq05VD_f00000"]
 
 
 @pytest.mark.parametrize("name", ["cityscapes_train", "synthia_seqs_winter", "bdd100k_train"])
