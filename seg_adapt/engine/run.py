@@ -156,9 +156,9 @@ class Run(run.Run):
 
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
-        slots = range(len(self.source))
+        slots, loader = range(len(self.source)), self.cfg.DATALOADER
         yield from tqdm(
-            prefetch(self.source.labels, slots, self.cfg.DATALOADER.NUM_WORKERS),
+            prefetch(self.source.labels, slots, loader.NUM_WORKERS, timeout=loader.TIMEOUT),
             total=len(slots),
             desc="statistics of the source",
             leave=False,
