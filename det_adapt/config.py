@@ -64,6 +64,7 @@ _AT_LEAST = {
     "SOLVER.CHECKPOINT_PERIOD": 1,
     "SOLVER.CHECKPOINT_KEEP": 1,
     "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.TIMEOUT": 0,
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.MAX_SIZE_TRAIN": 1,
@@ -143,6 +144,7 @@ def add_sap_config(cfg: Node) -> None:
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
     cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
     cfg.DATASETS.CLASSES = []  # of the boxes that are kept; []: the source's own
+    cfg.DATALOADER.TIMEOUT = 600  # seconds to wait for a batch of the workers; 0: for ever
     cfg.DATASETS.MIN_BOX_SIZE = 0.0  # pixels of the file; smaller source boxes are not trained on
     cfg.TEST.PROTOCOL = "ours"  # which AP50 comes first: ours | paper; the other stands beside it
     # of the truth of the paper's AP50, in which groups count neither as objects nor as excuses

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+from torchvision.ops import FrozenBatchNorm2d
 
 from det_adapt.vgg16 import renamed_vgg16
 
@@ -107,7 +108,8 @@ def from_torchvision(state: Mapping[str, Tensor], *, pyramid: bool = False) -> d
     if "features.0.weight" in state:
         return renamed_vgg16(state)
     if "backbone.body.conv1.weight" in state:
-        return _background_last(_renamed(state, _FROM_TORCHVISION))
+        renamed = _background_last(_renamed(state, _FROM_TORCHVISION))
+        return _with_epsilon(renamed) if "rpn.head.conv.weight" in state else renamed
     if "layer1.0.conv1.weight" not in state:
         return dict(state)
     classifier = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
@@ -125,6 +127,12 @@ def _background_last(state: dict[str, Tensor]) -> dict[str, Tensor]:
                 is_score = module.endswith("cls_score")
                 turned[name] = torch.cat([classes, background]) if is_score else classes
     return turned
+
+
+def _with_epsilon(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The published detectors were trained by a frozen BatchNorm that adds nothing to variances."""
+    epsilon = FrozenBatchNorm2d(1).eps
+    return {n: x - epsilon if n.endswith("running_var") else x for n, x in state.items()}
 
 
 def _renamed(

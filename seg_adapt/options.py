@@ -45,6 +45,7 @@ class DatasetOptions(Options, node="DATASETS"):
 @dataclass(frozen=True)
 class LoaderOptions(Options, node="DATALOADER"):
     num_workers: NonNegativeInt = 2  # loader processes per domain
+    timeout: NonNegativeInt = 600  # seconds to wait for a batch of theirs; 0: for ever
 
 
 @dataclass(frozen=True)

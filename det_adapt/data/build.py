@@ -85,6 +85,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             BatchPlan(images, cfg.SOLVER.ACCUMULATE, rank=rank, world_size=world_size),
             stop=cfg.SOLVER.MAX_ITER,
             workers=cfg.DATALOADER.NUM_WORKERS,
+            timeout=cfg.DATALOADER.TIMEOUT,
         )
 
     def __iter__(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:

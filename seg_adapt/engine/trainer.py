@@ -38,6 +38,7 @@ class Trainer:
     def __init__(self, method: Method, cfg: CfgNode, *, device: torch.device) -> None:
         self.method = method
         self.seed = cfg.SEED
+        self.log_period = max(cfg.LOG_PERIOD, 1)
         self.folder = cfg.OUTPUT_DIR
         self.device = device
         self.amp = MixedPrecision(cfg.SOLVER.AMP, device)
@@ -65,6 +66,8 @@ class Trainer:
         self.parameters = {
             name: [p for part in parts for p in part["params"]] for name, parts in groups.items()
         }
+        segmentor = self.method.segmentor
+        self.balance = gradients.balance_weight(segmentor.stages[segmentor.feature_stage])
 
     def train(
         self,
@@ -116,7 +119,7 @@ class Trainer:
         self.amp.update()
         distributed.mean_buffers(self.method)
         self.method.after_step(self.iteration + 1)
-        return distributed.mean_scalars(logs)
+        return _relative(distributed.mean_scalars(logs))
 
     def _steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
         target = None if target is None else target.to(self.device)
@@ -138,8 +141,9 @@ class Trainer:
                 groups.add(None)
                 continue
             groups.add(phase.group)
+            values = self._gradients(phase)
             self._backward(phase, batch)
-            values = {f"loss/{name}": loss.item() for name, loss in phase.losses.items()}
+            values |= {f"loss/{name}": loss.item() for name, loss in phase.losses.items()}
             values |= {name: torch.as_tensor(value).item() for name, value in phase.records.items()}
             del phase  # its graph, before the next one is made
             for name, value in values.items():
@@ -150,6 +154,14 @@ class Trainer:
                 f"micro-batches in phase {number}: {groups}"
             )
         return groups.pop()
+
+    def _gradients(self, phase: Phase) -> dict[str, float]:
+        """The norm of each loss's gradient at the end of the backbone, once per log line."""
+        logged = (self.iteration + 1) % self.log_period == 0
+        if not logged or phase.group != "model" or self.balance is None:
+            return {}
+        found = gradients.norms(phase.losses, self.balance)
+        return {f"gradient/{name}": norm for name, norm in found.items()}
 
     def _backward(self, phase: Phase, batch: MicroBatch) -> None:
         total = sum(phase.losses.values())
@@ -202,3 +214,11 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["base_lr"] = rate  # the config's, which a resumed run may change
+
+
+def _relative(logs: dict[str, float]) -> dict[str, float]:
+    """`gradient/<loss>` as a multiple of that of `seg`; left out where that is 0."""
+    reference = logs.pop("gradient/seg", 0.0)
+    weighed = {name: norm for name, norm in logs.items() if name.startswith("gradient/")}
+    others = {name: value for name, value in logs.items() if name not in weighed}
+    return others | ({n: norm / reference for n, norm in weighed.items()} if reference else {})

@@ -322,3 +322,46 @@ def test_two_processes_equal_one(trained, name):
         # The documented difference: running statistics of BatchNorm in training mode.
         if "running_" not in key and "num_batches" not in key:
             torch.testing.assert_close(value, two[key], rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_the_share_of_every_loss_is_logged_and_changes_nothing():
+    def trained(period):
+        torch.manual_seed(1)
+        method = Road(tiny_segmentor())
+        method.prepare()
+        trainer = Trainer(method, config("LOG_PERIOD", period), device=CPU)
+        logs = []
+        trainer.train(batches(2), logs.append)
+        return method, logs
+
+    method, logs = trained("2")
+    assert not any(name.startswith("gradient/") for name in logs[0])
+    assert {n for n in logs[1] if n.startswith("gradient/")} == {
+        "gradient/distillation",
+        "gradient/spatial",
+    }
+    assert all(logs[1][f"gradient/{name}"] > 0 for name in ("distillation", "spatial"))
+    plain, without = trained("99")
+    assert not any(name.startswith("gradient/") for log in without for name in log)
+    for ours, theirs in zip(method.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_share_is_the_ratio_of_norms_at_the_end_of_the_backbone():
+    torch.manual_seed(1)
+    method = AdaptSeg(tiny_segmentor())
+    ((_, source, target),) = micro_batches(0)
+    method.train()
+    weight = method.segmentor.stages["layer4"][-1].conv2.weight
+    norms = {}
+    for phase in method.steps(source, target):
+        if phase.group == "model":
+            for name, loss in phase.losses.items():
+                (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True)
+                norms[name] = gradient.square().sum().sqrt().item()
+        del phase
+    trainer = Trainer(method, config("LOG_PERIOD", "1"), device=CPU)
+    logs = trainer.step(micro_batches(0))
+    assert set(norms) - {"seg"}
+    for name in set(norms) - {"seg"}:
+        assert logs[f"gradient/{name}"] == pytest.approx(norms[name] / norms["seg"], rel=1e-4)
