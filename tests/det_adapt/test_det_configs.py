@@ -29,7 +29,7 @@ def test_they_were_found_in_pairs():
     assert {
         *("foggy", "kitti_cityscapes", "cityscapes_kitti", "clipart", "watercolor", "sim10k"),
         *("foggy_masks", "toy", "toy_foggy", "toy_clipart"),
-        *("foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn"),
+        *("foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn", "toy_efficientnet"),
     } == set(PAIRS)
     assert len(FILES) == 2 * len(PAIRS)
 
