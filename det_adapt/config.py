@@ -33,11 +33,6 @@ _CHOICES = {
 }
 _POOLERS = ("ROIAlignV2", "ROIAlign", "ROIPool")
 _TORCHVISION_CHOICES = {
-    "MODEL.BACKBONE.NAME": (
-        "build_resnet_backbone",
-        "build_resnet_fpn_backbone",
-        "build_vgg16_backbone",
-    ),
     "MODEL.RESNETS.NORM": ("FrozenBN", "BN", "GN"),
     "MODEL.FPN.NORM": ("", "FrozenBN", "BN", "GN"),
     "MODEL.ROI_HEADS.NAME": ("Res5ROIHeads", "StandardROIHeads"),
@@ -140,6 +135,7 @@ def defaults() -> Node:
 def add_sap_config(cfg: Node) -> None:
     """Declares our keys in a tree that has Detectron2's: of `defaults`, or its own `get_cfg()`."""
     node = type(cfg)  # Detectron2 merges nodes of its own class only
+    cfg.IMPORTS = []  # modules and files of your own, with backbones and data sets
     cfg.LOG_PERIOD = 20  # iterations between log lines
     cfg.DATASETS.ROOT = ""  # empty: $DETECTRON2_DATASETS, or datasets/
     cfg.DATASETS.TARGET = ()  # the unlabeled target; its annotations are never read
@@ -158,6 +154,8 @@ def add_sap_config(cfg: Node) -> None:
     cfg.MODEL.VGG = node()
     cfg.MODEL.VGG.WIDTH = 1.0  # channel multiplier of VGG-16
     cfg.MODEL.VGG.PRETRAINED_FC = True  # of ImageNet's weights, fc6 and fc7 too
+    cfg.MODEL.TIMM = node()
+    cfg.MODEL.TIMM.NAME = ""  # of build_timm_fpn_backbone: a network, e.g. resnet50; trained on RGB
     cfg.MODEL.ROI_BOX_HEAD.DROPOUT = 0.0  # between the head's fully connected layers
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py

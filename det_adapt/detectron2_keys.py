@@ -11,7 +11,7 @@ KEYS = {
     "MODEL.MASK_ON": False,
     "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],  # in INPUT.FORMAT's order, of 0 to 255
     "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
-    # | build_resnet_fpn_backbone | build_vgg16_backbone
+    # | build_resnet_fpn_backbone | build_timm_fpn_backbone | build_vgg16_backbone
     "MODEL.BACKBONE.NAME": "build_resnet_backbone",
     "MODEL.BACKBONE.FREEZE_AT": 2,  # stages that are not trained; 0: none
     "MODEL.RESNETS.DEPTH": 50,
@@ -22,7 +22,8 @@ KEYS = {
     "MODEL.RESNETS.STRIDE_IN_1X1": True,  # False: torchvision's weights
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 256,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
-    "MODEL.FPN.IN_FEATURES": [],  # up to stride 32: [res2, res3, res4, res5] gives p2 to p6
+    # up to stride 32: [res2, res3, res4, res5] gives p2 to p6; of timm's, []: strides 4 to 32
+    "MODEL.FPN.IN_FEATURES": [],
     "MODEL.FPN.OUT_CHANNELS": 256,
     "MODEL.FPN.NORM": "",  # | GN, BN, FrozenBN
     "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],  # pixels of the resized image

@@ -1,6 +1,6 @@
 """The two engines, Detectron2 and torchvision, and what a run asks of either."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,7 +16,10 @@ from torch import nn
 from det_adapt.config import INSTALL_DETECTRON2, check, check_torchvision, hint_for, seed
 from det_adapt.structures import Detections, Losses, Maps, Sample
 from shared import distributed, gradients
+from shared.config import changed, read_experiment
 from shared.errors import UserError
+from shared.extensions import KEY as IMPORTS
+from shared.extensions import import_named
 from shared.progress import LogWindow
 from shared.run.command import load_experiment
 
@@ -103,9 +106,20 @@ def engine_defaults(engine: str) -> CfgNode:
 
 
 def engine_config(
-    engine: str, path: str | Path | Mapping[str, Any], overrides: list[str]
+    engine: str,
+    path: str | Path | Mapping[str, Any] | None,
+    overrides: list[str],
+    imports: Iterable[str] = (),
 ) -> CfgNode:
-    """An experiment file, or what it holds, over the keys of an engine; checked."""
+    """An experiment file, or what it holds, over the keys of an engine; checked.
+
+    Args:
+        imports: modules of one's own beside those that `IMPORTS` names.
+    """
+    unchecked = {} if path is None else path
+    if not isinstance(unchecked, Mapping):
+        unchecked = read_experiment(unchecked)
+    recorded = import_named(unchecked, overrides, imports)
     tree = engine_defaults(engine)
     if engine == "torchvision":
         cfg = load_experiment("detection", tree, path, overrides, hint=hint_for)
@@ -118,7 +132,7 @@ def engine_config(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, expected SAPRCNN: with "
             "SAP.ENABLED False it trains on the source only"
         )
-    return cfg
+    return changed(cfg, IMPORTS, recorded)
 
 
 def build_trainer(engine: str, cfg: CfgNode) -> Trainer:

@@ -30,6 +30,8 @@ from det_adapt.structures import Detections, Sample
 from shared import predictor
 from shared.data.images import write_png
 from shared.errors import UserError
+from shared.extensions import KEY as IMPORTS
+from shared.extensions import add_import_option
 from shared.pictures import to_array
 from shared.run.folder import checkpoint_at, stored_settings
 
@@ -54,15 +56,19 @@ class Predictor(predictor.Predictor):
         device: str = "cpu",
         lowest: float = LOWEST_SCORE,
         attention: bool = False,
+        imports: Sequence[str] = (),
     ) -> "Predictor":
         """
         Args:
             path: a run's folder, or a checkpoint in it.
+            imports: modules in place of those that the run recorded (`IMPORTS`).
         """
         weights = checkpoint_at(path)
         overrides = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", device]
         overrides += ["SOLVER.AMP.ENABLED", "False"]
-        cfg = engine_config(engine, stored_settings(weights), overrides)
+        settings = stored_settings(weights)
+        settings |= {IMPORTS: list(imports)} if imports else {}
+        cfg = engine_config(engine, settings, overrides)
         model = load_detector(engine, cfg)
         if attention and (model.sap is None or not model.sap.has_masks):
             raise UserError(f"--attention: {path} was trained without a pyramid; leave it out")
@@ -111,6 +117,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"lowest score that is drawn (default {LOWEST_SCORE}); the JSON has all",
     )
     parser.add_argument("--attention", action="store_true", help="also draw the pyramid's masks")
+    add_import_option(parser, "what the run recorded")
     return parser.parse(argv)
 
 
@@ -127,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=args.device,
             lowest=args.score,
             attention=args.attention,
+            imports=args.imports,
         )
 
     return predictor.predict(args, load)

@@ -14,7 +14,9 @@ def resolve_weights(weights: str) -> str:
         MissingFileError: there is no such run; the message has the command that makes it.
         UserError: it is not finished.
     """
-    if weights in ("", "torchvision") or "://" in weights or Path(weights).is_file():
+    if weights in ("", "torchvision", "timm") or "://" in weights or Path(weights).is_file():
+        return weights
+    if weights.startswith("pip:"):
         return weights
     path = Path(weights)
     if path.suffix in (".pt", ".pth", ".pkl"):

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 try:
@@ -18,8 +18,10 @@ from det_adapt.engines import ENGINES, choose_engine, engine_config, engine_defa
 from det_adapt.run import Run
 from det_adapt.source_stage import resolve_weights, source_config
 from shared import distributed
-from shared.config import CONFIGS, changed
+from shared.config import CONFIGS, changed, read_experiment
 from shared.errors import MissingFileError, UserError
+from shared.extensions import KEY as IMPORTS
+from shared.extensions import add_import_option
 from shared.files import check_writable
 from shared.run.command import (
     check_compared,
@@ -27,7 +29,13 @@ from shared.run.command import (
     run_training,
     train_parser,
 )
-from shared.run.folder import check_new, checkpoint_of, comparable_baseline, is_finished
+from shared.run.folder import (
+    check_new,
+    checkpoint_of,
+    comparable_baseline,
+    is_finished,
+    settings_of,
+)
 from shared.run.launch import Machines, launch
 from shared.slots import share
 
@@ -65,6 +73,7 @@ def parser() -> Parser:
         metavar="NAME",
         help=f"{', '.join(ENGINES)}; auto (default): Detectron2 where it is installed",
     )
+    add_import_option(parser, "of a run that goes on, what it recorded; else none")
     return parser
 
 
@@ -76,7 +85,12 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     engine = choose_engine(args.engine)
     path = Path(args.config_file or TOY_CONFIG)
     output = [] if args.output is None else ["OUTPUT_DIR", str(args.output)]
-    cfg = configure(engine, path, [*args.overrides, *output])
+    overrides = [*args.overrides, *output]
+    imports = args.imports
+    if not imports and (args.resume or args.eval_only):
+        unchecked = read_experiment(path) | dict(zip(overrides[::2], overrides[1::2], strict=False))
+        imports = settings_of(_folder(path, unchecked)).get(IMPORTS, [])
+    cfg = configure(engine, path, overrides, imports)
     folder = Path(cfg.OUTPUT_DIR)
     check_compared(args.compare)
     begun = checkpoint_of(folder) is not None
@@ -120,12 +134,19 @@ def _dry_run(cfg: CfgNode, engine: str, baseline: Path | None) -> int:
     return 0
 
 
-def configure(engine: str, path: Path, overrides: Sequence[str]) -> CfgNode:
+def configure(
+    engine: str, path: Path, overrides: Sequence[str], imports: Sequence[str] = ()
+) -> CfgNode:
     """The config of the experiment, its folder filled in."""
-    cfg = engine_config(engine, path, list(overrides))
+    cfg = engine_config(engine, path, list(overrides), imports)
     if cfg.OUTPUT_DIR == DETECTRON2_DEFAULT_OUTPUT and "OUTPUT_DIR" not in overrides[::2]:
-        cfg = changed(cfg, "OUTPUT_DIR", str(Path("runs") / path.stem))
+        cfg = changed(cfg, "OUTPUT_DIR", str(_folder(path, {})))
     return cfg
+
+
+def _folder(path: Path, settings: Mapping[str, object]) -> Path:
+    """The run's folder, from an experiment's keys."""
+    return Path(settings.get("OUTPUT_DIR", Path("runs") / path.stem))
 
 
 def _ensure_source_stage(cfg: CfgNode, engine: str, overrides: Sequence[str]) -> None:
@@ -137,7 +158,7 @@ def _ensure_source_stage(cfg: CfgNode, engine: str, overrides: Sequence[str]) ->
     logger.info("first the source-only stage: %s", weights)
     pairs = zip(overrides[::2], overrides[1::2], strict=True)
     shared = [item for key, value in pairs if key not in _OF_ONE_STAGE for item in (key, value)]
-    first = configure(engine, source_config(weights), [*shared, "OUTPUT_DIR", weights])
+    first = configure(engine, source_config(weights), [*shared, "OUTPUT_DIR", weights], cfg.IMPORTS)
     Run(first, engine, resumed=checkpoint_of(Path(weights)) is not None).train()
 
 

@@ -1,13 +1,14 @@
 """Names of weights: of the torchvision engine, of Detectron2, of torchvision's own models."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 from torchvision.ops import FrozenBatchNorm2d
 
 from det_adapt.vgg16 import renamed_vgg16
+from shared.timm_levels import timm_name
 
 _Replacement = str | Callable[[re.Match], str]
 _RPN, _MASKS = "proposal_generator.rpn_head.", "roi_heads.mask_head."
@@ -35,9 +36,6 @@ _TO_DETECTRON2: tuple[tuple[str, _Replacement], ...] = (
     (r"^backbone\.fpn\.inner_blocks\.(\d)\.1\.", r"backbone.fpn_lateral\1.norm."),
     (r"^backbone\.fpn\.layer_blocks\.(\d)\.0\.", r"backbone.fpn_output\1."),
     (r"^backbone\.fpn\.layer_blocks\.(\d)\.1\.", r"backbone.fpn_output\1.norm."),
-    (r"\.bn(\d)\.", r".conv\1.norm."),
-    (r"\.downsample\.0\.", ".shortcut."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
 )
 _FROM_DETECTRON2: tuple[tuple[str, _Replacement], ...] = (
     (r"^proposal_generator\.rpn_head\.conv\.", "rpn.head.conv.0.0."),
@@ -52,10 +50,19 @@ _FROM_DETECTRON2: tuple[tuple[str, _Replacement], ...] = (
     (r"^backbone\.fpn_lateral(\d)\.", r"backbone.fpn.inner_blocks.\1.0."),
     (r"^backbone\.fpn_output(\d)\.norm\.", r"backbone.fpn.layer_blocks.\1.1."),
     (r"^backbone\.fpn_output(\d)\.", r"backbone.fpn.layer_blocks.\1.0."),
+)
+# Inside the blocks of ResNets; those of timm's networks have names of their own.
+_TO_DETECTRON2_BLOCKS: tuple[tuple[str, _Replacement], ...] = (
+    (r"\.bn(\d)\.", r".conv\1.norm."),
+    (r"\.downsample\.0\.", ".shortcut."),
+    (r"\.downsample\.1\.", ".shortcut.norm."),
+)
+_FROM_DETECTRON2_BLOCKS: tuple[tuple[str, _Replacement], ...] = (
     (r"\.conv(\d)\.norm\.", r".bn\1."),
     (r"\.shortcut\.norm\.", ".downsample.1."),
     (r"\.shortcut\.", ".downsample.0."),
 )
+_OF_TIMM = re.compile(r"backbone\.(body|bottom_up)\.level\d+\.")
 _FROM_RESNET: tuple[tuple[str, _Replacement], ...] = (
     (r"^(conv1|bn1)\.", r"backbone.stem.\1."),
     (r"^layer(\d)\.", lambda match: f"backbone.res{int(match[1]) + 1}."),
@@ -87,12 +94,18 @@ _ROWS = {
 
 def to_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The torchvision engine's state dict under Detectron2's names; the tensors are the same."""
-    return _renamed(state, _TO_DETECTRON2)
+    return _renamed(state, _TO_DETECTRON2, _TO_DETECTRON2_BLOCKS)
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `to_detectron2`; names that are the torchvision engine's already stay."""
-    return _renamed(state, _FROM_DETECTRON2)
+    return _renamed(state, _FROM_DETECTRON2, _FROM_DETECTRON2_BLOCKS)
+
+
+def timm_names(names: Iterable[str]) -> dict[str, str]:
+    """Of a detector on a network of timm: timm's names to its own."""
+    own = (name for name in names if _OF_TIMM.match(name))
+    return {timm_name(name.split(".", 3)[3]): name for name in own}
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, pyramid: bool = False) -> dict[str, Tensor]:
@@ -136,11 +149,13 @@ def _with_epsilon(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _renamed(
-    state: Mapping[str, Tensor], rules: tuple[tuple[str, _Replacement], ...]
+    state: Mapping[str, Tensor],
+    rules: tuple[tuple[str, _Replacement], ...],
+    blocks: tuple[tuple[str, _Replacement], ...] = (),
 ) -> dict[str, Tensor]:
     renamed = {}
     for name, tensor in state.items():
-        for pattern, replacement in rules:
+        for pattern, replacement in rules if _OF_TIMM.match(name) else (*rules, *blocks):
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
     return renamed

@@ -10,15 +10,18 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from det_adapt.weight_names import from_torchvision
+from det_adapt.timm_body import TIMM
+from det_adapt.weight_names import from_torchvision, timm_names
 from shared.config import flatten
 from shared.errors import MissingFileError, UserError
+from shared.timm_networks import PREFIX, packaged_weights, timm_weights
 from shared.weights import LoadReport, download, fetch, fill, read_state_dict
 
 logger = logging.getLogger(__name__)
 
 # A name of every file of torchvision's.
 _OF_TORCHVISION = {"layer1.0.conv1.weight", "features.0.weight", "backbone.body.conv1.weight"}
+_PACKAGE = "pip:"
 _PYRAMID = ("backbone.fpn.", "backbone.fpn_")  # no classifier has one
 _BODY = ("backbone.body.", "backbone.bottom_up.")
 # Detectron2's files have them as well; here they follow from the config.
@@ -37,8 +40,9 @@ def load_weights(
     detector: nn.Module, cfg: CfgNode, rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 ) -> LoadReport | None:
     """Fills `detector` as MODEL.WEIGHTS says, and logs what was loaded: '' trains from scratch,
-    'torchvision' downloads ImageNet's, all else is a file or the address of one: of either engine,
-    of Detectron2's model zoo, or torchvision's own.
+    'torchvision' downloads ImageNet's; 'timm' and 'pip:…' are those of a network of timm; all else
+    is a file or the address of one: of either engine, of Detectron2's model zoo, or torchvision's
+    or timm's own.
 
     Args:
         rename: `to_detectron2` or `from_detectron2`, whichever the detector's names ask for.
@@ -46,16 +50,57 @@ def load_weights(
     weights = cfg.MODEL.WEIGHTS
     if not weights:
         return None
+    state = _read_timm(cfg, detector)
+    if state is None:
+        state = rename(_read_detector(cfg, pyramid=_has_pyramid(detector)))
+    report = fill_detector(detector, state, weights)
+    logger.info("%s: %s", weights, report)
+    return report
+
+
+def _read_detector(cfg: CfgNode, *, pyramid: bool) -> dict[str, Tensor]:
+    """`MODEL.WEIGHTS` under the torchvision engine's names."""
+    weights = cfg.MODEL.WEIGHTS
     state = download(_imagenet_name(cfg)) if weights == "torchvision" else _read(weights)
     of_torchvision = not _OF_TORCHVISION.isdisjoint(state)
     if of_torchvision:
         _check_conventions(cfg)
-    state = from_torchvision(state, pyramid=_has_pyramid(detector))
+    state = from_torchvision(state, pyramid=pyramid)
     if of_torchvision and not cfg.MODEL.VGG.PRETRAINED_FC:
         state = {n: t for n, t in state.items() if not n.startswith("roi_heads.box_head.fc")}
-    report = fill_detector(detector, rename(state), weights)
-    logger.info("%s: %s", weights, report)
-    return report
+    return state
+
+
+def _read_timm(cfg: CfgNode, detector: nn.Module) -> dict[str, Tensor] | None:
+    """`MODEL.WEIGHTS` of a network of timm alone, under the detector's names; None: of others."""
+    weights, network = cfg.MODEL.WEIGHTS, cfg.MODEL.TIMM.NAME.removeprefix(PREFIX)
+    published = weights.removeprefix(_PACKAGE)
+    if cfg.MODEL.BACKBONE.NAME != TIMM:
+        if weights == "timm" or published != weights:
+            raise UserError(
+                f"MODEL.WEIGHTS {weights} is for a network of timm, and MODEL.BACKBONE.NAME is "
+                f"{cfg.MODEL.BACKBONE.NAME}: set it to {TIMM}"
+            )
+        return None
+    if weights == "timm":
+        state = timm_weights(network)
+    elif published != weights:
+        state = packaged_weights(published)
+        if network != f"tf_{published}":  # of another padding, mean and deviation
+            raise UserError(
+                f"MODEL.WEIGHTS {weights} was made for tf_{published}, and MODEL.TIMM.NAME is "
+                f"{network}"
+            )
+    elif weights == "torchvision":
+        raise UserError(
+            f"MODEL.WEIGHTS torchvision has no {network}: set it to timm, pip:… or a file"
+        )
+    elif any(name.startswith("backbone.") for name in _read(weights)):
+        return None
+    else:
+        state = timm_weights(network, fetch(weights) if "://" in weights else Path(weights))
+    own = timm_names(detector.state_dict())
+    return {own[name]: tensor for name, tensor in state.items() if name in own}
 
 
 def fill_detector(detector: nn.Module, state: Mapping[str, Tensor], origin: str) -> LoadReport:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import yaml
 from fvcore.common.config import CfgNode
 
 from seg_adapt.methods import METHODS
@@ -34,11 +33,7 @@ def load(
         imports: modules beside those that `IMPORTS` names.
     """
     unchecked = {} if path is None else read_experiment(path)
-    unchecked |= dict(zip(overrides[::2], overrides[1::2], strict=False))
-    named = unchecked.get(extensions.KEY, [])
-    named = yaml.safe_load(named) if isinstance(named, str) else named
-    names = named if isinstance(named, list) else [named]
-    recorded = extensions.import_extensions([*map(str, names), *imports])
+    recorded = extensions.import_named(unchecked, overrides, imports)
     cfg = load_experiment("segmentation", defaults(), path, overrides)
     return changed(cfg, extensions.KEY, recorded)
 

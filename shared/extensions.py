@@ -3,9 +3,11 @@
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+
+import yaml
 
 from shared.cli import Parser
 from shared.errors import MissingFileError, UserError
@@ -28,6 +30,24 @@ def add_import_option(parser: Parser, default: str) -> None:
         help="a .py file or an installed module with networks, methods or data sets of your own; "
         f"can be repeated; default: {default}",
     )
+
+
+def import_named(
+    experiment: Mapping[str, object], overrides: Sequence[str], imports: Iterable[str] = ()
+) -> list[str]:
+    """`import_extensions` of what an experiment names, before its other keys are known: the modules
+    may declare some.
+
+    Args:
+        experiment: its keys, unchecked.
+        overrides: `KEY VALUE` pairs over these.
+        imports: modules beside those that the key IMPORTS names.
+    """
+    unchecked = {**experiment, **dict(zip(overrides[::2], overrides[1::2], strict=False))}
+    named = unchecked.get(KEY, [])
+    named = yaml.safe_load(named) if isinstance(named, str) else named
+    names = named if isinstance(named, list) else [named]
+    return import_extensions([*map(str, names), *imports])
 
 
 def import_extensions(names: Iterable[str]) -> list[str]:

@@ -3,8 +3,8 @@
 What `MODEL.WEIGHTS` may be:
 
     torchvision     ImageNet weights of the backbone, downloaded once
-    timm            segmentation: timm's own weights of a network of timm, downloaded once
-    pip:NAME        segmentation: the file that an installed package holds, see `timm_networks.py`
+    timm            timm's own weights of a network of timm, downloaded once
+    pip:NAME        of one: the file that an installed package holds, see `timm_networks.py`
     FILE            a state dict: of a run, torchvision, Detectron2 or a published repository
     ''              none: trained from scratch
     toy             segmentation: pre-trained on drawings, made where missing

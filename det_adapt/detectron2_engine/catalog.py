@@ -75,12 +75,8 @@ def register_datasets(cfg: CfgNode) -> None:
     """
     data = cfg.DATASETS
     for name in dict.fromkeys((*data.TRAIN, *data.TEST)):
-        known = name in DatasetCatalog
-        if (
-            isinstance(DatasetCatalog[name], _Loader)
-            if known
-            else Path(name).expanduser().is_file()
-        ):
+        ours = name in DETECTION or Path(name).expanduser().is_file()
+        if isinstance(DatasetCatalog[name], _Loader) if name in DatasetCatalog else ours:
             classes, sources = tuple(data.CLASSES), tuple(data.TRAIN)
             _Loader(name, data.ROOT, classes, sources, cfg.MODEL.MASK_ON).register()
 

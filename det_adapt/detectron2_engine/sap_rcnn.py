@@ -15,6 +15,7 @@ from det_adapt.detectron2_engine.catalog import register_datasets
 from det_adapt.engines import check_losses
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
+from det_adapt.timm_body import pixel_statistics
 from det_adapt.vgg16 import add_dropout
 from det_adapt.weight_names import to_detectron2
 from shared.errors import UserError
@@ -65,7 +66,9 @@ class SAPRCNN(GeneralizedRCNN):
         parts = super().from_config(cfg)
         if cfg.MODEL.ROI_BOX_HEAD.DROPOUT:
             add_dropout(parts["roi_heads"].box_head, cfg.MODEL.ROI_BOX_HEAD.DROPOUT)
-        return parts | {"plan": plan, "lower_feature": feature}
+        mean, std = pixel_statistics(cfg)
+        own = {"plan": plan, "lower_feature": feature, "pixel_mean": mean, "pixel_std": std}
+        return parts | own
 
     def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
         """Training: the losses of (source, target), or of a list, the source alone, where there is

@@ -12,8 +12,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from det_adapt.timm_body import TIMM, pyramid_levels, timm_body
 from det_adapt.vgg16 import STRIDES, vgg16_stages
 from shared.errors import UserError
+from shared.registry import Registry
 
 _RESNET_BLOCKS = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -24,6 +26,9 @@ _RESNET_BLOCKS = {
 }
 _GROUPS = 32  # of GroupNorm, as in Detectron2
 Norm = Callable[[int], nn.Module]
+BACKBONES: Registry[Callable[[CfgNode], nn.Module]] = Registry(
+    "MODEL.BACKBONE.NAME of the torchvision engine"
+)
 
 
 class Backbone(nn.ModuleDict):
@@ -109,26 +114,48 @@ class FeaturePyramid(nn.Module):
         return maps
 
 
-def has_pyramid(cfg: CfgNode) -> bool:
-    return cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone"
+def build_backbone(cfg: CfgNode) -> nn.Module:
+    """The backbone of `MODEL.BACKBONE.NAME`: images (N, 3, H, W) to maps by name, with the
+    attributes of `Backbone`."""
+    return BACKBONES.get(cfg.MODEL.BACKBONE.NAME)(cfg)
 
 
-def build_backbone(cfg: CfgNode, last: str) -> Backbone | FeaturePyramid:
-    """The backbone of `MODEL.BACKBONE`; a ResNet up to stage `last` or with a feature pyramid on
-    `MODEL.FPN.IN_FEATURES`, a VGG-16 whole."""
-    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
-    if has_pyramid(cfg):
-        fpn = cfg.MODEL.FPN
-        body = _resnet(cfg.MODEL.RESNETS, "res5", freeze_at)
-        return FeaturePyramid(
-            body, fpn.IN_FEATURES, fpn.OUT_CHANNELS, _norm(fpn.NORM) if fpn.NORM else None
-        )
-    if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone":
-        return _resnet(cfg.MODEL.RESNETS, last, freeze_at)
+@BACKBONES.register("build_resnet_backbone")
+def _build_resnet(cfg: CfgNode) -> Backbone:
+    """Up to the deepest stage that is read."""
+    return _resnet(cfg, cfg.MODEL.RPN.IN_FEATURES[-1])
+
+
+@BACKBONES.register("build_resnet_fpn_backbone")
+def _build_resnet_pyramid(cfg: CfgNode) -> FeaturePyramid:
+    return _pyramid(cfg, _resnet(cfg, "res5"), cfg.MODEL.FPN.IN_FEATURES)
+
+
+@BACKBONES.register("build_vgg16_backbone")
+def _build_vgg16(cfg: CfgNode) -> Backbone:
     stages, channels = vgg16_stages(cfg.MODEL.VGG.WIDTH)
+    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
     return Backbone(
         stages, channels=channels, strides=STRIDES, rounds_down=True, freeze_at=freeze_at
     )
+
+
+@BACKBONES.register(TIMM)
+def _build_timm_pyramid(cfg: CfgNode) -> FeaturePyramid:
+    levels = timm_body(cfg)
+    body = Backbone(
+        levels.stages,
+        channels=levels.channels,
+        strides=levels.strides,
+        rounds_down=False,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
+    return _pyramid(cfg, body, pyramid_levels(cfg, levels.strides))
+
+
+def _pyramid(cfg: CfgNode, body: Backbone, names: Sequence[str]) -> FeaturePyramid:
+    fpn = cfg.MODEL.FPN
+    return FeaturePyramid(body, names, fpn.OUT_CHANNELS, _norm(fpn.NORM) if fpn.NORM else None)
 
 
 def res5_head(resnets: CfgNode) -> nn.Sequential:
@@ -137,11 +164,12 @@ def res5_head(resnets: CfgNode) -> nn.Sequential:
     return _stage(resnets, Bottleneck, 3, 4 * width, 8 * width, 2, _norm(resnets.NORM))
 
 
-def _resnet(resnets: CfgNode, last: str, freeze_at: int) -> Backbone:
+def _resnet(cfg: CfgNode, last: str) -> Backbone:
     """Stages stem, res2, … up to `last`, one of res2, res3, res4 (stride 16, C4) and res5.
 
     Stages that are not trained have FrozenBN in place of BN.
     """
+    resnets, freeze_at = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE.FREEZE_AT
     depth, out = resnets.DEPTH, resnets.RES2_OUT_CHANNELS
     if depth not in _RESNET_BLOCKS:
         raise UserError(

@@ -1,7 +1,6 @@
 """SAPNet on torchvision: Detectron2's GeneralizedRCNN, weight by weight and key by key."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from fvcore.common.config import CfgNode
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 from det_adapt.config import sap_plan
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
-from det_adapt.torchvision_engine.backbones import build_backbone, has_pyramid
+from det_adapt.timm_body import pixel_statistics
+from det_adapt.torchvision_engine.backbones import Backbone, build_backbone
 from det_adapt.torchvision_engine.masks import draw_masks
 from det_adapt.torchvision_engine.proposals import ProposalNetwork
 from det_adapt.torchvision_engine.roi_heads import DetectorHeads
@@ -29,9 +29,10 @@ class SapRCNN(nn.Module):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.bgr = cfg.INPUT.FORMAT == "BGR"
-        self.backbone = build_backbone(cfg, _last_stage(cfg))
+        _check_named(cfg)
+        self.backbone = build_backbone(cfg)
         channels, strides = self.backbone.channels, self.backbone.strides
-        _check_maps(cfg, list(channels))
+        _check_maps(cfg, self.backbone)
         self.read, self.pooled = cfg.MODEL.RPN.IN_FEATURES, cfg.MODEL.ROI_HEADS.IN_FEATURES
         lower = cfg.SAP.LOWER.FEATURE
         self.feature_channels = channels[self.read[0]]
@@ -43,9 +44,9 @@ class SapRCNN(nn.Module):
             cfg, channels[self.pooled[0]], [strides[name] for name in self.pooled]
         )
         self.anchors = self.rpn.head.cls_logits.out_channels
-        for name in ("PIXEL_MEAN", "PIXEL_STD"):
-            values = torch.tensor(list(cfg.MODEL[name]), dtype=torch.float32)
-            self.register_buffer(name.lower(), values.view(3, 1, 1), persistent=False)
+        for name, values in zip(("mean", "std"), pixel_statistics(cfg), strict=True):
+            values = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+            self.register_buffer(f"pixel_{name}", values, persistent=False)
         plan, self.sap = sap_plan(cfg), None
         if plan is not None:
             at = (lower, self.lower_channels)
@@ -138,19 +139,30 @@ class SapRCNN(nn.Module):
         return Maps(crops, guides)
 
 
-def _check_maps(cfg: CfgNode, known: Sequence[str]) -> None:
-    """UserError where a key does not name maps of the backbone, those of regions side by side.
+def _check_named(cfg: CfgNode) -> None:
+    for key in ("RPN", "ROI_HEADS"):
+        if not cfg.MODEL[key].IN_FEATURES:
+            raise UserError(f"MODEL.{key}.IN_FEATURES is []: name a map, e.g. ['res4']")
 
-    Args:
-        known: the maps that the backbone gives, the finest first.
-    """
+
+def _check_maps(cfg: CfgNode, backbone: nn.Module) -> None:
+    """UserError where a key does not name maps of the backbone, the finest first, of regions one
+    after another; without a feature pyramid, the same one for both."""
+    known = list(backbone.channels)
     read, pooled = list(cfg.MODEL.RPN.IN_FEATURES), list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
     lower = [cfg.SAP.LOWER.FEATURE] if cfg.SAP.LOWER.FEATURE else []
-    for key, names in (
-        ("MODEL.RPN.IN_FEATURES", read),
-        ("MODEL.ROI_HEADS.IN_FEATURES", pooled),
-        ("SAP.LOWER.FEATURE", lower),
-    ):
+    if isinstance(backbone, Backbone) and (len(read) > 1 or read != pooled):
+        raise UserError(
+            f"MODEL.RPN.IN_FEATURES is {read} and MODEL.ROI_HEADS.IN_FEATURES {pooled}, expected "
+            "the same one map in both, e.g. ['res4'], with the torchvision engine, or maps of a "
+            "feature pyramid (MODEL.BACKBONE.NAME build_resnet_fpn_backbone)"
+        )
+    named = {
+        "MODEL.RPN.IN_FEATURES": read,
+        "MODEL.ROI_HEADS.IN_FEATURES": pooled,
+        "SAP.LOWER.FEATURE": lower,
+    }
+    for key, names in named.items():
         for name in names:
             if name not in known:
                 raise UserError(f"{key} names '{name}', expected one of {', '.join(known)}")
@@ -160,19 +172,6 @@ def _check_maps(cfg: CfgNode, known: Sequence[str]) -> None:
             f"MODEL.ROI_HEADS.IN_FEATURES is {pooled} and MODEL.RPN.IN_FEATURES {read}, expected "
             f"the finest map first, of regions one after another, of {', '.join(known)}"
         )
-
-
-def _last_stage(cfg: CfgNode) -> str:
-    """The deepest map that is read; without a feature pyramid, the only one."""
-    read, pooled = list(cfg.MODEL.RPN.IN_FEATURES), list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
-    one = len(read) == 1 and read == pooled
-    if not read or not pooled or not (one or has_pyramid(cfg)):
-        raise UserError(
-            f"MODEL.RPN.IN_FEATURES is {read} and MODEL.ROI_HEADS.IN_FEATURES {pooled}, expected "
-            "the same one map in both, e.g. ['res4'], with the torchvision engine, or maps of a "
-            "feature pyramid (MODEL.BACKBONE.NAME build_resnet_fpn_backbone)"
-        )
-    return read[-1]
 
 
 def _in_file(detected: dict[str, Tensor], size: Size, sample: Sample) -> Detections:

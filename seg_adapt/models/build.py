@@ -15,11 +15,11 @@ from seg_adapt.models.psp import PyramidPooling, psp_classifier
 from seg_adapt.models.resnet import resnet_blocks, resnet_stages, resnet_strides
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.timm_backbone import timm_parts
-from seg_adapt.models.timm_networks import PREFIX
 from seg_adapt.models.vgg16 import fc6_fc7_dilated, pool5, vgg16_stages
 from seg_adapt.options import ModelOptions
 from shared.errors import UserError
 from shared.registry import Registry
+from shared.timm_networks import PREFIX
 
 # name: the parts for the options and a number of classes
 ARCHITECTURES: Registry[Callable[[ModelOptions, int], Parts]] = Registry("architecture")

@@ -19,8 +19,9 @@ from seg_adapt.models.layouts import (
 from seg_adapt.models.preprocessing import CUSTOM
 from seg_adapt.models.resnet import stride_layout
 from seg_adapt.models.segmentor import Segmentor
-from seg_adapt.models.timm_networks import PREFIX, packaged_weights, timm_name, timm_weights
+from seg_adapt.models.timm_backbone import timm_name_of
 from shared.errors import UserError
+from shared.timm_networks import PREFIX, packaged_weights, timm_weights
 from shared.weights import COUNTER, LoadReport, download, fill, read_state_dict
 
 _PACKAGE = "pip:"
@@ -95,7 +96,7 @@ def _fill_from_timm(
 ) -> LoadReport:
     """`fill_segmentor` with tensors that have timm's names."""
     own = {
-        timm_name(name): name
+        timm_name_of(name): name
         for name in segmentor.state_dict()
         if name.startswith("stages.") and name.split(".")[1] not in segmentor.head_stages
     }

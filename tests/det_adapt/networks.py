@@ -107,6 +107,14 @@ RELEASED = {  # as SAPNet's released code has it
     "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 2,
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlign",
 }
+TIMM = FPN | {
+    "MODEL.BACKBONE.NAME": "build_timm_fpn_backbone",
+    "MODEL.TIMM.NAME": "tf_efficientnet_lite0",
+    "MODEL.FPN.IN_FEATURES": ["level2", "level3", "level4"],
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[24], [48], [96], [128]],
+    "MODEL.RPN.IN_FEATURES": ["p3", "p4", "p5", "p6"],
+    "MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p4", "p5"],
+}
 ADVERSARY = {
     "SAP.ENABLED": True,
     "SAP.LEVELS": [1, 2, 3],

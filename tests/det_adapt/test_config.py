@@ -149,7 +149,6 @@ def test_an_unusable_value_is_named(overrides, message):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("MODEL.BACKBONE.NAME", "build_mobilenet"),
         ("MODEL.RESNETS.NORM", "LN"),
         ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
         ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"),

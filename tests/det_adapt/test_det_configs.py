@@ -37,7 +37,9 @@ VGG_ROWS, RESNET_ROWS = 600 // 16, -(-600 // 16)
 def test_they_were_found_in_pairs():
     released = {f"{pair}_released" for pair in PAPER}
     fpn = {"foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn"}
-    assert {*PAPER, *released, *fpn, "toy", "toy_foggy", "toy_clipart"} == set(PAIRS)
+    assert {*PAPER, *released, *fpn, "toy", "toy_foggy", "toy_clipart", "toy_efficientnet"} == set(
+        PAIRS
+    )
     assert len(FILES) == 2 * len(PAIRS)
 
 

@@ -16,6 +16,7 @@ from networks import (
     RELEASED,
     RESNET18,
     RESNET18_STRIDE_8,
+    TIMM,
     TWO,
     VGG16,
     build,
@@ -35,6 +36,7 @@ MODELS = {
     "resnet18": RESNET18,
     "resnet18_stride_8": RESNET18_STRIDE_8,
     "resnet18_fpn": FPN_GN,
+    "timm_fpn": TIMM,
 }
 
 
@@ -68,8 +70,10 @@ def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, de
     assert set(losses) == task | {f"loss_sap{ending}" for ending in endings}
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
+    constant = ("conv1", "conv2", "body.level0.", "body.level1.", "bottom_up.level0.")
+    constant += ("bottom_up.level1.",)
     for name, parameter in detector.named_parameters():
-        frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
+        frozen = name.removeprefix("backbone.").startswith(constant)
         assert parameter.requires_grad != frozen, name
         assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
 

@@ -11,12 +11,14 @@ from networks import (
     ONE,
     RELEASED,
     RESNET18,
+    TIMM,
     TWO,
     VGG16,
     build,
     recording,
     unlabeled,
 )
+from timm.layers import FrozenBatchNormAct2d
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -49,6 +51,7 @@ MODELS = {
         "MODEL.BACKBONE.FREEZE_AT": 1,
     },
     "resnet18_c4_gn": RESNET18,
+    "timm_fpn": TIMM,
     "resnet50_fpn": FPN,
     "resnet18_fpn_gn_roipool": FPN_GN
     | {
@@ -85,10 +88,11 @@ def tamed(detector):
             tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
 
     for module in detector.modules():
-        if isinstance(module, FrozenBatchNorm2d | nn.BatchNorm2d | nn.GroupNorm):
+        frozen = isinstance(module, FrozenBatchNorm2d | FrozenBatchNormAct2d)
+        if frozen or isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
             uniform(module.weight, 0.4, 0.8)
             uniform(module.bias, -0.1, 0.1)
-        if isinstance(module, FrozenBatchNorm2d | nn.BatchNorm2d):
+        if frozen or isinstance(module, nn.BatchNorm2d):
             uniform(module.running_mean, -0.1, 0.1)
             uniform(module.running_var, 0.5, 1.5)
     rpn, boxes = detector.rpn.head, detector.roi_heads.box_predictor

@@ -272,6 +272,7 @@ def test_drawn_masks_against_loops():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"MODEL.BACKBONE.NAME": "build_mobilenet"}, "unknown MODEL.BACKBONE.NAME of the torchv"),
         ({"MODEL.RESNETS.DEPTH": 20}, "MODEL.RESNETS.DEPTH is 20, expected one of 18"),
         ({"MODEL.RESNETS.STEM_OUT_CHANNELS": 24}, "multiples of 32"),
         ({"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 30}, "a multiple of 4"),

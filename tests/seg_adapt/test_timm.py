@@ -11,11 +11,11 @@ from conftest import backward, network, random_batches
 from seg_adapt.config import defaults
 from seg_adapt.engine.trainer import Trainer
 from seg_adapt.methods import METHODS
-from seg_adapt.models import timm_networks
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.models.timm_backbone import timm_name_of
 from seg_adapt.models.weights import load_pretrained, load_weights
 from seg_adapt.options import LayerRates, TimmOptions
-from shared import checkpoint
+from shared import checkpoint, timm_networks
 from shared.config import load_config
 from shared.errors import MissingFileError, UserError
 
@@ -67,7 +67,7 @@ def test_levels_are_timm_s_feature_maps(name, stride):
     theirs = timm.create_model(name, features_only=True, output_stride=stride).eval()
     stages = {n: s for n, s in segmentor.stages.items() if n != "head"}
     ours = {
-        timm_networks.timm_name(f"stages.{stage}.{key}"): value
+        timm_name_of(f"stages.{stage}.{key}"): value
         for stage, module in stages.items()
         for key, value in module.state_dict().items()
     }

@@ -53,6 +53,23 @@ def create_network(architecture: str, output_stride: int | None, **keywords: Any
     raise UserError(f"timm cannot build '{name}': {refused}") from refused
 
 
+def data_config(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation, of pixels from 0 to 1 in the order RGB, that a network was trained with.
+
+    Those of ImageNet where timm knows none.
+    """
+    timm = _timm()
+    config = timm.models.get_pretrained_cfg(architecture.removeprefix(PREFIX))
+    if config is None:
+        return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+    return tuple(config.mean), tuple(config.std)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Turns every BatchNorm within `module` into constants, under the same names."""
+    _timm().layers.freeze_batch_norm_2d(module)
+
+
 def timm_weights(architecture: str, file: Path | None = None) -> dict[str, Tensor]:
     """Pretrained weights under timm's names, without those that the file does not hold.
 
@@ -112,18 +129,11 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     return dict(zip(known, state.values(), strict=True))
 
 
-def timm_name(name: str) -> str:
-    """timm's name of a tensor of ours, `stages.<stage>.<module>…`."""
-    _, stage, below = name.split(".", 2)
-    return below.removeprefix("network.") if stage == "backbone" else below.replace("-", ".")
-
-
 def _timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
         raise UserError(
-            f"MODEL.ARCHITECTURE {PREFIX}… needs timm, which cannot be imported ({error}): "
-            "pip install timm"
+            f"a network of timm needs timm, which cannot be imported ({error}): pip install timm"
         ) from error
     return timm
