@@ -1,4 +1,4 @@
-"""Speed of the procedural street scenes: images per second of every domain, crops per second."""
+"""Speed of the procedural street scenes: images per second of every domain."""
 
 import argparse
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import cv2
 
-from shared.toy import DOMAINS, render, render_crops
+from shared.toy import DOMAINS, render
 
 
 def rate(work: Callable[[int], object], repeats: int) -> float:
@@ -23,8 +23,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=100, help="frames per domain")
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--crops", type=int, default=16, help="crops per scene")
-    parser.add_argument("--size", type=int, default=64, help="pixels of a crop")
     args = parser.parse_args(argv)
     cv2.setNumThreads(1)
     for domain in DOMAINS:
@@ -32,8 +30,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda k, d=domain: render(d, k, height=args.height, width=args.width), args.frames
         )
         print(f"{domain:12s} {speed:7.1f} images/s")
-    speed = rate(lambda k: render_crops(k, seed=0, count=args.crops, size=args.size), args.frames)
-    print(f"{'crops':12s} {speed * args.crops:7.1f} crops/s")
 
 
 if __name__ == "__main__":

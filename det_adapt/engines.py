@@ -171,9 +171,10 @@ def not_finite(what: str, iteration: int, cfg: CfgNode, samples: list[Sample]) -
     )
 
 
-def seed_step(cfg: CfgNode, iteration: int) -> None:
-    """Anchors and regions are sampled by (seed, rank, iteration): resuming needs no state."""
-    entropy = [seed(cfg), distributed.rank(), iteration]
+def seed_forward(cfg: CfgNode, iteration: int, number: int) -> None:
+    """Anchors, regions and dropout are drawn by (seed, rank, iteration, number of the forward):
+    resuming needs no state."""
+    entropy = [seed(cfg), distributed.rank(), iteration, *([number] if number else [])]
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 

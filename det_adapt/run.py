@@ -97,12 +97,17 @@ class Run(run.Run):
 
     @staticmethod
     def headline(scores: Mapping) -> str:
-        """`AP50 61.2 (boxes), 55.0 (masks)`."""
+        """`AP50 61.2 (boxes), 60.9 (boxes, paper's protocol), 55.0 (masks)`."""
 
         def percent(value: float | None) -> str:
             return "–" if value is None else f"{value:.2f}"
 
-        text = f"AP50 {percent(scores['map50'])} (boxes)"
+        titles = {"ours": "boxes", "paper": "boxes, paper's protocol"}
+        first = scores.get("protocol", "ours")  # older runs have no other
+        text = f"AP50 {percent(scores['map50'])} ({titles[first]})"
+        for name, boxes in scores.get("boxes", {}).items():
+            if name != first:
+                text += f", {percent(boxes['map50'])} ({titles[name]})"
         if "mask" in scores["coco"]:
             text += f", {percent(scores['coco']['mask']['map50'])} (masks)"
         if scores["cityscapes"] is not None:

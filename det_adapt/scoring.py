@@ -36,15 +36,20 @@ def score(
         official: folder for the files of the Cityscapes script; None: it is not run.
 
     Returns:
-        In percent: `ap50` by class and `map50` of boxes as VOC counts them, below the curve;
-        `eleven_point`, the same as VOC2007 counts; `coco`; `cityscapes`, None where its script does
-        not apply; `protocols`, other means than the first. Empty on every process but the first.
+        In percent: `ap50` by class and `map50` of boxes as VOC counts them, below the curve, by
+        the `protocol` of TEST.PROTOCOL; `boxes`, the same by each protocol; `eleven_point`, the
+        same as VOC2007 counts; `coco`; `cityscapes`, None where its script does not apply;
+        `protocols`, other means than the first. Empty on every process but the first.
     """
-    voc = VOCEvaluation(test)
+    by_protocol = {
+        "ours": VOCEvaluation(test),
+        "paper": VOCEvaluation(test, ignore_crowds=False, min_size=cfg.TEST.PAPER_MIN_BOX_SIZE),
+    }
+    voc = by_protocol[cfg.TEST.PROTOCOL]
     others = {"coco": COCOEvaluation(test, masks=_has_masks(cfg, test))}
     if official is not None and _official_applies(cfg, test):
         others["cityscapes"] = CityscapesEvaluation(test, official)
-    measures = [voc, *others.values()]
+    measures = [*by_protocol.values(), *others.values()]
     samples = samples_in_order(
         test,
         test_augmentation(cfg),
@@ -71,6 +76,8 @@ def score(
     eleven_point = copy(voc)
     eleven_point.metric = "11-point"
     scores = voc.scores() | {
+        "protocol": cfg.TEST.PROTOCOL,
+        "boxes": {name: measure.scores() for name, measure in by_protocol.items()},
         "eleven_point": eleven_point.scores(),
         "cityscapes": None,
         **{name: measure.scores() for name, measure in others.items()},
@@ -98,7 +105,12 @@ def table(data_sets: Mapping[str, Mapping]) -> list[str]:
 
 def _protocols(scores: dict) -> dict[str, float | None]:
     """What the report shows below the mean of the boxes' AP50."""
-    means = {"11-point": scores["eleven_point"]["map50"]}
+    means = {
+        f"AP50 ({name})": boxes["map50"]
+        for name, boxes in scores["boxes"].items()
+        if name != scores["protocol"]
+    }
+    means |= {"11-point": scores["eleven_point"]["map50"]}
     for kind, result in scores["coco"].items():
         means |= {f"COCO {kind} AP50": result["map50"], f"COCO {kind} AP": result["map"]}
     if scores["cityscapes"] is not None:

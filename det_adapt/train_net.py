@@ -52,7 +52,7 @@ DETECTRON2_DEFAULT_OUTPUT = "./output"
 # Beginnings of the keys that a fair baseline has in common with the run.
 _TRAINED_WITH = (
     *("SEED", "DATASETS.TRAIN", "INPUT", "MODEL", "total iterations"),
-    *("SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.OPTIMIZER"),
+    *("SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATE", "SOLVER.BASE_LR", "SOLVER.OPTIMIZER"),
 )
 # The source stage decides these itself.
 _OF_ONE_STAGE = ("OUTPUT_DIR", "MODEL.WEIGHTS", "SAP.ENABLED")

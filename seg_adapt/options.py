@@ -45,6 +45,7 @@ class DatasetOptions(Options, node="DATASETS"):
 @dataclass(frozen=True)
 class LoaderOptions(Options, node="DATALOADER"):
     num_workers: NonNegativeInt = 2  # loader processes per domain
+    timeout: NonNegativeInt = 600  # seconds to wait for a batch of theirs; 0: for ever
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,12 @@ class DiscriminatorOptimizerOptions(OptimizerOptions, node="SOLVER.DISCRIMINATOR
 
 
 @dataclass(frozen=True)
+class AmpOptions(Options, node="SOLVER.AMP"):
+    enabled: bool = False  # mixed precision by autocast
+    precision: Literal["fp16", "bf16"] = "fp16"  # fp16: with a scaler of gradients
+
+
+@dataclass(frozen=True)
 class LayerRates(Options, node="SOLVER"):
     """What the learning rate and the weight decay of a layer are multiplied by."""
 
@@ -156,13 +163,13 @@ class SolverOptions(LayerRates, node="SOLVER"):
     horizon: NonNegativeInt = 0  # step at which poly reaches 0; 0: MAX_ITER
     ims_per_batch: int = 1  # images per domain of one forward
     accumulate: int = 1  # forwards per optimizer step, over all processes
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     schedule: Schedule = "poly"
     power: float = 0.9  # of poly
     steps: NonNegativeInts = ()  # of multi_step; each divides the rate by 10
     warmup: NonNegativeInt = 0  # steps of linear warm-up
     checkpoint_period: PositiveInt = 500  # iterations between checkpoints
     checkpoint_keep: PositiveInt = 2  # of the last ones, the newest included
+    amp: AmpOptions = AmpOptions()
     clip_gradients: ClipOptions = field(default=ClipOptions())
     model: OptimizerOptions = OptimizerOptions()
     discriminator: DiscriminatorOptimizerOptions = DiscriminatorOptimizerOptions()

@@ -77,15 +77,17 @@ class Geometry:
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """Unlabeled images of the target domain."""
+    """Unlabeled images of the target domain; on a device as `SourceBatch` is."""
 
     images: Tensor  # (N, 3, H, W) uint8 RGB
     geometry: Geometry
     names: tuple[str, ...]
-    pseudo_labels: Tensor | None = None  # (N, H, W) int64 train ids, 255 = ignore; self-training
+    pseudo_labels: Tensor | None = None  # (N, H, W) train ids, 255 = ignore; self-training
 
     def to(self, device: torch.device) -> "TargetBatch":
-        pseudo_labels = None if self.pseudo_labels is None else self.pseudo_labels.to(device)
+        pseudo_labels = self.pseudo_labels
+        if pseudo_labels is not None:
+            pseudo_labels = pseudo_labels.to(device).long()
         return TargetBatch(
             self.images.to(device), self.geometry.to(device), self.names, pseudo_labels
         )
@@ -93,14 +95,16 @@ class TargetBatch:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """Labeled images of the source domain."""
+    """Labeled images of the source domain.
+
+    Labels travel from the loader to the device in a byte each; `to` makes them int64.
+    """
 
     images: Tensor  # (N, 3, H, W) uint8 RGB
-    labels: Tensor  # (N, H, W) int64 train ids, 255 = ignore
+    labels: Tensor  # (N, H, W) train ids, 255 = ignore; uint8 or int64
     geometry: Geometry
     names: tuple[str, ...]
 
     def to(self, device: torch.device) -> "SourceBatch":
-        return SourceBatch(
-            self.images.to(device), self.labels.to(device), self.geometry.to(device), self.names
-        )
+        labels = self.labels.to(device).long()
+        return SourceBatch(self.images.to(device), labels, self.geometry.to(device), self.names)

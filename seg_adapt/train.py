@@ -111,7 +111,7 @@ def _train_baseline(cfg: CfgNode, folder: Path) -> Path:
     cfg.METHOD, cfg.OUTPUT_DIR = BASELINE_METHOD, str(folder)
     # Self-training sees the target: the baseline trains as long without it.
     cfg.SOLVER.MAX_ITER += cfg.SELF_TRAINING.ROUNDS * cfg.SELF_TRAINING.ITERATIONS
-    cfg.SELF_TRAINING.ROUNDS = 0
+    cfg.SELF_TRAINING.ROUNDS, cfg.SELECTION.METHOD = 0, "none"
     cfg.freeze()
     baseline = Run(cfg)
     baseline.resume()
@@ -124,6 +124,9 @@ def configure(args: argparse.Namespace) -> CfgNode:
     overrides = list(args.overrides)
     if args.method is not None:
         overrides = ["METHOD", args.method, *overrides]
+    if dict(zip(overrides[::2], overrides[1::2], strict=False)).get("METHOD") == BASELINE_METHOD:
+        # Whatever the file does with the target; who overrides these keys himself gets his way.
+        overrides = ["SELF_TRAINING.ROUNDS", "0", "SELECTION.METHOD", "none", *overrides]
     path = Path(args.config_file or toy_config(args.method))
     imports = args.imports
     if not imports and (args.resume or args.eval_only):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
-from shared.errors import UserError
+from shared.errors import UserError, of_lost_worker
 from shared.registry import nearest
 
 EXIT_USER_ERROR = 2
@@ -27,6 +27,12 @@ def call(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None
         # A name, a permission or a disk: the system says which, and no traceback says it better.
         where = f": {str(error.filename)[:200]}" if error.filename else ""
         print(f"error: {error.strerror or error}{where}; correct that and repeat", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except RuntimeError as error:
+        lost = of_lost_worker(error)
+        if lost is None:
+            raise
+        print(f"error: {lost}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Gradients before an optimizer's step: clipped where that is asked for, and never NaN."""
+"""Gradients: how large each loss's is; before an optimizer's step clipped where that is asked
+for, and never NaN."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shared import checkpoint, distributed
 from shared.errors import UserError
@@ -46,6 +47,26 @@ def guard(optimizer: torch.optim.Optimizer, clip: ClipOptions) -> None:
             nn.utils.clip_grad_norm_(part, clip.clip_value, clip.norm_type)
 
     optimizer.register_step_pre_hook(before_step)
+
+
+def balance_weight(module: nn.Module) -> nn.Parameter | None:
+    """The last trained weight of a layer in `module`, at which losses are weighed against each
+    other; None where nothing is trained."""
+    weights = [p for p in module.parameters() if p.requires_grad and p.dim() > 1]
+    return weights[-1] if weights else None
+
+
+def norms(losses: Mapping[str, Tensor], weight: Tensor) -> dict[str, float]:
+    """L2 norm of each loss's gradient at `weight`, 0 where it does not reach it.
+
+    The graph stays, and no `.grad` changes. Nothing below the weight is back-propagated through.
+    """
+    found = dict.fromkeys(losses, 0.0)
+    for name, loss in losses.items():
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True, allow_unused=True)
+            found[name] = 0.0 if gradient is None else gradient.norm().item()
+    return found
 
 
 def not_finite(

@@ -4,22 +4,28 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 import cv2
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from shared.errors import UserError
+from shared.errors import MORE_SHARED_MEMORY, UserError, of_lost_worker
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+_END = object()
 
 # A process takes as long to start as some twenty frames take to render, or fifty to decode.
 JOBS_PER_WORKER = 50
+# Results that a worker computes ahead, PyTorch's default.
+PREFETCHED = 2
 # A worker that is asked to end, and that nobody ends, ends by itself after that.
 GRACE_SECONDS = 120
 
@@ -58,6 +64,8 @@ def prefetch(
     jobs: Iterable[Job],
     workers: int,
     context: BaseContext | None = None,
+    *,
+    timeout: int = 0,
 ) -> Iterator[Result]:
     """`function(job)` for every job, in their order, computed ahead of their use.
 
@@ -66,6 +74,7 @@ def prefetch(
     Args:
         workers: processes; 0 computes each result in this one when it is asked for.
         context: of `multiprocessing`, which starts the processes; None: the usual one.
+        timeout: seconds after which a result that does not come is a UserError; 0: never.
     """
     if workers == 0:
         return map(function, jobs)
@@ -75,14 +84,18 @@ def prefetch(
         sampler=jobs,
         collate_fn=_unchanged,
         num_workers=workers,
+        prefetch_factor=PREFETCHED,
         multiprocessing_context=context,
         worker_init_fn=_start_worker,
         # Without a generator of its own, it would draw from the network's.
         generator=torch.Generator(),
     )
-    with _interrupts_held_off(), one_cv2_thread():
+    # They ignore Ctrl-C, which reaches the whole group, from the beginning.
+    with _handling(signal.SIGINT, signal.SIG_IGN), one_cv2_thread():
+        before = set(multiprocessing.active_children())
         results = iter(loader)
-    return _raising(results)
+        processes = set(multiprocessing.active_children()) - before
+    return _raising(results, processes, timeout)
 
 
 class _Results(Dataset):
@@ -91,28 +104,106 @@ class _Results(Dataset):
 
     def __getitem__(self, job: Job) -> Result | UserError:
         try:
-            return self.function(job)
+            result = self.function(job)
         except UserError as error:
             # Raised in a worker, it would become a page of traceback.
             return error
+        return _in_shared_memory(result)
 
 
-def _raising(results: Iterator[Result | UserError]) -> Iterator[Result]:
+def _in_shared_memory(result: Result) -> Result | UserError:
+    """The result, its tensors where another process finds them.
+
+    PyTorch would bring them there as well, but in a thread whose errors nobody hears of: without
+    room, the result would never come.
+    """
     try:
-        for result in results:
+        for tensor in tensors_in(result):
+            tensor.share_memory_()
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        return UserError("a loader process found no room in /dev/shm: " + MORE_SHARED_MEMORY)
+    return result
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of nested containers and dataclasses."""
+    if isinstance(value, Tensor):
+        yield value
+    elif is_dataclass(value):
+        yield from tensors_in([getattr(value, field.name) for field in fields(value)])
+    elif isinstance(value, Mapping):
+        yield from tensors_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def shared_memory_room() -> int | None:
+    """Free bytes where workers put their results; None where the system has no such place."""
+    try:
+        status = os.statvfs("/dev/shm")
+    except (OSError, AttributeError):
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def _raising(
+    results: Iterator[Result | UserError], processes: Iterable[BaseProcess], timeout: int
+) -> Iterator[Result]:
+    deadline = _Deadline(processes, timeout)
+    try:
+        while True:
+            with deadline:
+                result = next(results, _END)
+            if result is _END:
+                return
             if isinstance(result, UserError):
                 raise result
             yield result
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, OSError, EOFError) as error:
+        if deadline.passed:
+            with _handling(signal.SIGCHLD, signal.SIG_DFL):  # PyTorch would report each as lost
+                for process in processes:
+                    process.join()
+            raise UserError(
+                f"a loader process gave nothing for {timeout} s: is the disk slow, or gone? "
+                "DATALOADER.TIMEOUT sets the seconds, 0 waits for ever"
+            ) from error
+        line = of_lost_worker(error) if isinstance(error, RuntimeError) else None
+        if line is None:
             raise
-        raise UserError(
-            "a worker process ended too early; it may lack memory, or the calling script its "
-            "`if __name__ == '__main__':`; use fewer workers or none; what is finished stays"
-        ) from error
+        raise line from error
     finally:
         # Ends the workers at once; a traceback would keep them for as long as it is kept.
         del results
+
+
+class _Deadline:
+    """Kills processes, and so ends the wait for them, where the context takes too long.
+
+    PyTorch's own limit does not hold where a process stops in the middle of handing over.
+    """
+
+    def __init__(self, processes: Iterable[BaseProcess], seconds: int) -> None:
+        self.processes = processes
+        self.seconds = seconds
+        self.passed = False
+
+    def __enter__(self) -> None:
+        self._timer = threading.Timer(self.seconds, self._end)
+        self._timer.daemon = True
+        if self.seconds:
+            self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.passed = True
+        for process in self.processes:
+            process.kill()
 
 
 def _unchanged(result: Result) -> Result:
@@ -120,16 +211,16 @@ def _unchanged(result: Result) -> Result:
 
 
 @contextmanager
-def _interrupts_held_off() -> Iterator[None]:
-    """Processes started within ignore Ctrl-C, which reaches the whole group, from the beginning."""
+def _handling(number: signal.Signals, handler: signal.Handlers) -> Iterator[None]:
+    """Within, a signal is handled so; in another thread than the main one, as ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(number, former)
 
 
 @contextmanager

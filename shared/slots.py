@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from shared import distributed
 from shared.data.records import (
     DetectionDataset,
     DetectionRecord,
@@ -19,8 +20,8 @@ from shared.data.records import (
     SegmentationRecord,
 )
 from shared.domain_losses import Domain
-from shared.errors import UserError
-from shared.processes import prefetch
+from shared.errors import MORE_SHARED_MEMORY, UserError
+from shared.processes import PREFETCHED, prefetch, shared_memory_room, tensors_in
 
 
 class Slots(ABC):
@@ -115,6 +116,23 @@ def share(key: str, number: int, world_size: int) -> int:
     return number // world_size
 
 
+def check_room(batches: Sequence[Any], workers: int, room: int) -> None:
+    """UserError where results of workers like these would fill the shared memory.
+
+    Args:
+        batches: an iteration's, which are held until the next one's are there.
+        workers: processes per domain.
+        room: bytes that were free before, for this process.
+    """
+    held = sum(tensor.nbytes for tensor in tensors_in(batches))
+    need = 2 * held + PREFETCHED * workers * held // len(batches)
+    if need > room:
+        raise UserError(
+            f"/dev/shm has {room / 2**20:.0f} MB free for a process, {workers} workers per domain "
+            f"need {need / 2**20:.0f} MB there: {MORE_SHARED_MEMORY}"
+        )
+
+
 class PairedLoader:
     """Yields, for every iteration of [start, stop), this process's micro-batches.
 
@@ -124,6 +142,7 @@ class PairedLoader:
         target: None for methods that never look at the target domain; it is then None in the
             micro-batches as well.
         workers: processes per domain.
+        timeout: of `shared.processes.prefetch`.
     """
 
     def __init__(
@@ -135,23 +154,33 @@ class PairedLoader:
         start: int,
         stop: int,
         workers: int = 0,
+        timeout: int = 0,
     ) -> None:
         self.domains = (source, target)
         self.plan = plan
         self.iterations = range(start, stop)
         self.workers = workers
+        self.timeout = timeout
 
     def __iter__(self) -> Iterator[list[tuple[int, Any, Any]]]:
+        room = shared_memory_room() if self.workers else None
+        processes = distributed.local_world_size()
         streams = [
-            repeat(None) if slots is None else prefetch(slots.batch, self._slots(), self.workers)
+            repeat(None)
+            if slots is None
+            else prefetch(slots.batch, self._slots(), self.workers, timeout=self.timeout)
             for slots in self.domains
         ]
         try:
             for iteration in self.iterations:
-                yield [
+                batches = [
                     (index, *(next(stream) for stream in streams))
                     for index, _ in self.plan.micro_batches(iteration)
                 ]
+                if room is not None:
+                    check_room(batches, self.workers, room // processes)
+                    room = None
+                yield batches
         finally:
             # One domain's error ends the workers of the other as well.
             streams.clear()

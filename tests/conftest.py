@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 
 from det_adapt.config import INSTALL_DETECTRON2
-from seg_adapt.engine.pretrain import pretrain, weights_path
 from seg_adapt.methods.base import Method
 from seg_adapt.models.build import build_segmentor
 from seg_adapt.models.segmentor import Segmentor
+from seg_adapt.models.weights import conventions
 from seg_adapt.options import LayerRates, ModelOptions
 from seg_adapt.structures import Geometry, Phase, SourceBatch, TargetBatch
+from shared import checkpoint
 from shared.data.records import DetectionRecord
 from shared.toy.layouts import LAYOUTS, make_toy
 
@@ -159,19 +160,23 @@ def random_batches(
 
 
 @pytest.fixture(scope="session")
-def toy_weights(toy_root: Path) -> float:
-    """Width of a backbone that was pre-trained (barely) into the toy root."""
-    width = 0.125
-    path = weights_path(toy_root, "resnet18", width)
-    pretrain(path, architecture="resnet18", width=width, steps=2, workers=0, test_scenes=1)
-    return width
+def tiny_network(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that put a tiny ResNet-18 in the place of the toy's network, and its weights."""
+    segmentor = tiny_segmentor()
+    state = {k: v for k, v in segmentor.state_dict().items() if not k.startswith("stages.head.")}
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    checkpoint.save({"segmentor": state, "made_for": conventions(segmentor)}, path)
+    return [
+        *("MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", "0.125", "MODEL.WEIGHTS", str(path)),
+        *("MODEL.OUTPUT_STRIDE", "8", "MODEL.BN", "train", "SOLVER.HEAD_LR_MULT", "1.0"),
+    ]
 
 
 @pytest.fixture(scope="session")
-def settings(toy_root: Path, toy_weights: float) -> list[str]:
+def settings(toy_root: Path, tiny_network: list[str]) -> list[str]:
     """Overrides that make a run on the toy root a matter of a second."""
     return [
-        *("DATASETS.ROOT", str(toy_root), "MODEL.WIDTH", str(toy_weights)),
+        *("DATASETS.ROOT", str(toy_root), *tiny_network, "INPUT.TEST.RESIZE", "[]"),
         *("SOURCE_STAGE.ITERATIONS", "0", "SOLVER.MAX_ITER", "4"),
         *("INPUT.CROP", "[96, 48]", "DATALOADER.NUM_WORKERS", "0"),
         *("LOG_PERIOD", "1", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.PICTURES", "2"),

@@ -26,6 +26,7 @@ from seg_adapt.options import LayerRates, ModelOptions
 from shared.config import load_config
 from shared.data.catalog import SEGMENTATION
 from shared.data.label_maps import label_space
+from shared.data.own import split_names
 from shared.domain_losses import Domain
 
 REPOSITORY = Path(__file__).parents[1]
@@ -117,7 +118,8 @@ def build(cfg):
     space = label_space(cfg.DATASETS.LABEL_SPACE)
     for key in ("TRAIN", "TARGET", "TEST"):
         # Pictures only: nothing is scored.
-        assert cfg.DATASETS[key] in SEGMENTATION or (key == "TEST" and not cfg.DATASETS.TEST)
+        names = split_names(cfg.DATASETS[key])
+        assert all(n in SEGMENTATION for n in names) or (key == "TEST" and not cfg.DATASETS.TEST)
     for domain in Domain:
         transform_from_config(cfg, domain)
     Windows.from_config(cfg)

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("shared", "seg_adapt", "det_adapt", "street_adapt", "configs")
 SCRIPTS = [
     *("seg_adapt/train.py", "seg_adapt/predict.py", "seg_adapt/convert_weights.py"),
-    *("seg_adapt/pretrain_toy.py", "det_adapt/train_net.py", "det_adapt/predict.py"),
+    *("det_adapt/train_net.py", "det_adapt/predict.py"),
     *("datasets/make_toy.py", "datasets/check.py"),
 ]
 

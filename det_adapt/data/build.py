@@ -48,7 +48,8 @@ def target_dataset(cfg: CfgNode) -> DetectionDataset:
 
 
 class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
-    """This process's (source, target) samples of every iteration from `start` on.
+    """This process's (source, target) samples of every forward from the iteration `start` on,
+    SOLVER.ACCUMULATE of them an iteration.
 
     Without SAP.ENABLED there is no target. What is missing is named here, not in the first
     iteration; `start` may be changed until then.
@@ -66,6 +67,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             seed=seed(cfg),
             masks=cfg.MODEL.MASK_ON,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_size=cfg.DATASETS.MIN_BOX_SIZE,
         )
         _check_classes(cfg, source.classes)
         target = None
@@ -80,15 +82,17 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
             PairedLoader,
             source,
             target,
-            BatchPlan(images, rank=rank, world_size=world_size),
+            BatchPlan(images, cfg.SOLVER.ACCUMULATE, rank=rank, world_size=world_size),
             stop=cfg.SOLVER.MAX_ITER,
             workers=cfg.DATALOADER.NUM_WORKERS,
+            timeout=cfg.DATALOADER.TIMEOUT,
         )
 
     def __iter__(self) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
-        for [(_, source, target)] in self._from(start=self.start):
-            self.samples = [*source, *(target or [])]
-            yield source, target
+        for forwards in self._from(start=self.start):
+            pairs = [(source, target) for _, source, target in forwards]
+            self.samples = [sample for pair in pairs for each in pair for sample in each or ()]
+            yield from pairs
 
 
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:

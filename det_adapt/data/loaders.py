@@ -22,6 +22,7 @@ class SlotDataset(Slots):
         masks: the source's instance masks too.
         filter_empty: leave out source images without a box to train on; the target is never
             filtered, which would read its annotations.
+        min_size: pixels of the file; the source's boxes with a smaller side are not trained on.
     """
 
     def __init__(
@@ -33,17 +34,26 @@ class SlotDataset(Slots):
         seed: int,
         masks: bool = False,
         filter_empty: bool = True,
+        min_size: float = 0.0,
     ) -> None:
         super().__init__(dataset, domain=domain, seed=seed, labels=["annotations", "instances"])
         self.augmentation = augmentation
         self.masks = masks
+        self.min_size = min_size
         self.classes = None if domain is Domain.TARGET else dataset.classes
         if domain is Domain.SOURCE and filter_empty:
-            self.dataset = _without_empty(self.dataset)
+            self.dataset = _without_empty(self.dataset, min_size)
 
     def load(self, slot: int) -> Sample:
         record, generator = self.record(slot), self.generator(slot)
-        return read_sample(record, self.classes, self.augmentation, generator, masks=self.masks)
+        return read_sample(
+            record,
+            self.classes,
+            self.augmentation,
+            generator,
+            masks=self.masks,
+            min_size=self.min_size,
+        )
 
 
 def samples_in_order(
@@ -67,8 +77,8 @@ def _read_for_inference(augmentation: Augmentation, record: DetectionRecord) -> 
     return read_sample(record, None, augmentation, np.random.default_rng(0))
 
 
-def _without_empty(dataset: DetectionDataset) -> DetectionDataset:
-    records = tuple(record for record in dataset.records if trained_on(record))
+def _without_empty(dataset: DetectionDataset, min_size: float) -> DetectionDataset:
+    records = tuple(record for record in dataset.records if trained_on(record, min_size))
     if not records:
         raise UserError(
             f"source dataset '{dataset.name}': none of its {len(dataset.records)} images has a box "

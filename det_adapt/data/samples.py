@@ -70,6 +70,7 @@ def read_sample(
     generator: np.random.Generator,
     *,
     masks: bool = False,
+    min_size: float = 0.0,
 ) -> Sample:
     """The record's image and, with `classes`, its annotations.
 
@@ -79,6 +80,7 @@ def read_sample(
     Args:
         classes: index of a class → its name; None: no annotation is looked at.
         masks: read the instance PNG as well.
+        min_size: pixels of the file; boxes with a smaller side are left out.
     """
     image = read_image(record.image)
     if tuple(image.shape[-2:]) != (record.height, record.width):
@@ -91,7 +93,7 @@ def read_sample(
     sample = Sample(image.flip(-1) if flipped else image, record.name, record.height, record.width)
     if classes is None:
         return sample
-    annotations = trained_on(record)
+    annotations = trained_on(record, min_size)
     boxes = _boxes(record, annotations, height, width, flipped)
     numbers = torch.tensor([_number(record, a, classes) for a in annotations], dtype=torch.int64)
     kept = (boxes[:, 2:] - boxes[:, :2] > SMALLEST_SIDE).all(dim=1)
@@ -106,9 +108,14 @@ def read_sample(
     )
 
 
-def trained_on(record: DetectionRecord) -> list[Annotation]:
-    """The record's annotations without crowds and difficult objects."""
-    return [a for a in record.annotations or () if not (a.crowd or a.difficult)]
+def trained_on(record: DetectionRecord, min_size: float = 0.0) -> list[Annotation]:
+    """The record's annotations without crowds, difficult objects and boxes with a side under
+    `min_size` pixels of the file."""
+    return [
+        a
+        for a in record.annotations or ()
+        if a.is_at_least(min_size) and not (a.crowd or a.difficult)
+    ]
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:

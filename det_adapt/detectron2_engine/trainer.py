@@ -1,8 +1,10 @@
 """Training with Detectron2's trainers, hooks and checkpoints, on GPUs or CPUs."""
 
 import logging
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import (
-    AMPTrainer,
     DefaultTrainer,
     HookBase,
     SimpleTrainer,
@@ -21,6 +22,7 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils.logger import setup_logger
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from det_adapt.config import check, device_of, seed
 from det_adapt.data.build import TrainLoader, classes_of
@@ -31,12 +33,13 @@ from det_adapt.detectron2_engine.build import (
     named_errors,
 )
 from det_adapt.detectron2_engine.sap_rcnn import Inputs, to_inputs
-from det_adapt.engines import engine_defaults, not_finite, seed_step
+from det_adapt.engines import engine_defaults, not_finite, seed_forward
 from det_adapt.source_stage import resolve_weights
 from shared import checkpoint, distributed
 from shared.config import changed
 from shared.errors import MissingFileError
 from shared.files import write_atomically
+from shared.precision import MixedPrecision
 from shared.progress import LogWindow
 from shared.run.folder import dump_config
 
@@ -83,11 +86,53 @@ class _Checkpointer(DetectionCheckpointer):
             numbered[number].unlink()
 
 
+class _Stepper(SimpleTrainer):
+    """Detectron2's steps by the mean gradient of SOLVER.ACCUMULATE pairs, in the precision of
+    SOLVER.AMP, on GPUs and CPUs."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(_in_parallel(model), [], optimizer)
+        self.cfg = cfg
+        self.amp = MixedPrecision(cfg.SOLVER.AMP, next(model.parameters()).device)
+
+    def run_step(self) -> None:
+        count = self.cfg.SOLVER.ACCUMULATE
+        means: dict[str, torch.Tensor] = {}
+        waited = 0.0
+        self.optimizer.zero_grad()
+        for number in range(count):
+            start = time.perf_counter()
+            pair = next(self._data_loader_iter)
+            waited += time.perf_counter() - start
+            seed_forward(self.cfg, self.iter, number)
+            # Processes add up their gradients with the last.
+            separate = number + 1 < count and isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if separate else nullcontext():
+                with self.amp.autocast():
+                    losses = self.model(pair)
+                    total = sum(losses.values()) / count
+                self.amp.backward(total)
+            for name, loss in losses.items():
+                means[name] = means.get(name, 0) + loss.detach() / count
+        self.after_backward()
+        self._write_metrics(means, waited)
+        self.amp.step(self.optimizer)
+        self.amp.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"grad_scaler": self.amp.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if state_dict.get("grad_scaler"):  # older runs in fp32 have none
+            self.amp.scaler.load_state_dict(state_dict["grad_scaler"])
+
+
 class SapTrainer(DefaultTrainer):
     """Detectron2's trainer on pairs of source and target: `SapTrainer(cfg).train()` is a run.
 
     It draws by SEED alone, so that a resumed run equals an uninterrupted one, trains on CPUs as
-    well, and scores DATASETS.TEST as COCO does.
+    well, steps once in SOLVER.ACCUMULATE pairs, and scores DATASETS.TEST as COCO does.
 
     Args:
         cfg: `get_cfg()` after `add_sap_config`. MODEL.WEIGHTS may be a run's folder as well.
@@ -108,8 +153,7 @@ class SapTrainer(DefaultTrainer):
         with named_errors():
             optimizer = self.build_optimizer(cfg, model)
             self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer_class(_in_parallel(model), [], optimizer)
+        self._trainer = _Stepper(cfg, model, optimizer)
         self.checkpointer = _Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.checkpointer.keep = cfg.SOLVER.CHECKPOINT_KEEP
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
@@ -133,13 +177,6 @@ class SapTrainer(DefaultTrainer):
         folder = Path(cfg.OUTPUT_DIR) / "inference"
         # What another run has left there may have other classes.
         return COCOEvaluator(dataset_name, output_dir=str(folder), allow_cached_coco=False)
-
-    def build_hooks(self) -> list[HookBase | None]:
-        return [self.seeding(), *super().build_hooks()]
-
-    def seeding(self) -> HookBase:
-        """What every iteration begins with; see `seed_step`."""
-        return hooks.CallbackHook(before_step=lambda trainer: seed_step(self.cfg, trainer.iter))
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continues from the last checkpoint of OUTPUT_DIR, or loads MODEL.WEIGHTS."""
@@ -177,7 +214,7 @@ class _Silent(SapTrainer):
     """Without Detectron2's own evaluation, log and times to save at: the run has them."""
 
     def build_hooks(self) -> list[HookBase | None]:
-        return [self.seeding(), hooks.LRScheduler()]
+        return [hooks.LRScheduler()]
 
 
 class Trainer:
@@ -233,7 +270,7 @@ class Trainer:
 
         def count(trainer: TrainerBase) -> None:
             self.iteration += 1
-            after_step(_logs(trainer))
+            after_step(_logs(trainer, self._trainer.cfg.SOLVER.ACCUMULATE))
 
         self._trainer.register_hooks([hooks.CallbackHook(after_step=count)])
         # It would log the traceback of an error that the user can correct.
@@ -248,11 +285,17 @@ def _in_parallel(model: nn.Module) -> nn.Module:
     return create_ddp_model(model, device_ids=devices, broadcast_buffers=False)
 
 
-def _logs(trainer: TrainerBase) -> dict[str, float]:
-    """The scalars of the trainer's iteration, by the names of our log."""
+def _logs(trainer: TrainerBase, forwards: int) -> dict[str, float]:
+    """The scalars of the trainer's iteration, by the names of our log.
+
+    Args:
+        forwards: how many the iteration had; each has an accuracy.
+    """
     logs = {}
     for name, (value, iteration) in trainer.storage.latest().items():
-        if iteration == trainer.iter and name.startswith(("loss_", "accuracy/")):
+        if iteration == trainer.iter and name.startswith("accuracy/"):
+            logs[name] = float(trainer.storage.history(name).avg(forwards))
+        elif iteration == trainer.iter and name.startswith("loss_"):
             logs[name.replace("loss_", "loss/", 1)] = float(value)
         elif iteration == trainer.iter and name == "lr":
             logs["lr/model"] = float(value)

@@ -36,10 +36,21 @@ class VOCEvaluation(Evaluation[_Frame]):
     Args:
         iou: overlap from which on a box is found (the devkit's ≥; ports of it to Python take >).
         metric: "area" below the precision envelope (VOC2010 and later), or "11-point" (VOC2007).
+        ignore_crowds: False: they are no part of the truth, and what is found there is false.
+        min_size: pixels; of the truth, boxes with a smaller side are left out.
     """
 
-    def __init__(self, dataset: DetectionDataset, iou: float = 0.5, metric: str = "area") -> None:
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        iou: float = 0.5,
+        metric: str = "area",
+        *,
+        ignore_crowds: bool = True,
+        min_size: float = 0.0,
+    ) -> None:
         super().__init__(dataset)
+        self.ignore_crowds, self.min_size = ignore_crowds, min_size
         if not 0 < iou <= 1:
             raise UserError(f"got an overlap of {iou}, expected more than 0 and at most 1")
         if metric not in METRICS:
@@ -80,7 +91,12 @@ class VOCEvaluation(Evaluation[_Frame]):
         return precision, found / positives if positives else None
 
     def _keep(self, record: DetectionRecord, detections: Detections) -> _Frame:
-        found, truths = detections.to("cpu"), record.annotations
+        found = detections.to("cpu")
+        truths = [
+            a
+            for a in record.annotations
+            if a.is_at_least(self.min_size) and (self.ignore_crowds or not a.crowd)
+        ]
         index_of = {name: i for i, name in enumerate(self.dataset.classes)}
         true_boxes = np.array([a.box for a in truths], np.float64).reshape(-1, 4)
         true_classes = np.array([index_of[a.category] for a in truths], np.int64)

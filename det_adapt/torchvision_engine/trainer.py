@@ -1,6 +1,8 @@
 """Training on torchvision: Detectron2's optimizers and schedule, and checkpoints of our own."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from det_adapt import weights
 from det_adapt.config import device_of, seed
 from det_adapt.data.build import TrainLoader
-from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_step
+from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_forward
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine.model import SapRCNN
 from det_adapt.weight_names import from_detectron2
@@ -18,11 +20,13 @@ from shared import checkpoint, distributed
 from shared.errors import UserError
 from shared.events import git_revision
 from shared.gradients import ClipOptions, guard
+from shared.precision import MixedPrecision
 from shared.progress import LogWindow
 from shared.run.folder import dump_config
 from shared.schedules import multi_step, warm_up
 from shared.weights import LoadReport
 
+Pair = tuple[list[Sample], list[Sample] | None]
 FORMAT, SCRIPT = "detection 1", "det_adapt/train_net.py"
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -45,7 +49,7 @@ class Trainer:
         torch.manual_seed(seed(cfg))
         self.model = build_detector(cfg)
         self.optimizer = build_optimizer(cfg, self.model)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
+        self.amp = MixedPrecision(cfg.SOLVER.AMP, self.device)
         self.iteration = 0
 
     def load_weights(self) -> None:
@@ -56,7 +60,7 @@ class Trainer:
         state = checkpoint.load_run(self.path, FORMAT, SCRIPT)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.amp.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
         return state.get("log_window", {})
 
@@ -71,7 +75,7 @@ class Trainer:
             "iteration": self.iteration,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.amp.scaler.state_dict(),
             "log_window": dict(log_window or {}),
         }
         checkpoint.check_finite(state["model"], self.iteration)
@@ -83,44 +87,48 @@ class Trainer:
         Args:
             after_step: gets an iteration's losses and rate.
         """
-        pairs = TrainLoader(
-            self.cfg,
-            start=self.iteration,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
-        for source, target in pairs:
+        rank, world_size = distributed.rank(), distributed.world_size()
+        loader = TrainLoader(self.cfg, start=self.iteration, rank=rank, world_size=world_size)
+        pairs = iter(loader)
+        while self.iteration < self.cfg.SOLVER.MAX_ITER:
             try:
-                logs = self.step(source, target)
+                logs = self.step(islice(pairs, self.cfg.SOLVER.ACCUMULATE))
             except FloatingPointError as error:
-                samples = [*source, *(target or [])]
-                raise not_finite(str(error), self.iteration + 1, self.cfg, samples) from error
+                what, number = str(error), self.iteration + 1
+                raise not_finite(what, number, self.cfg, loader.samples) from error
             self.iteration += 1
             after_step(logs)
 
-    def step(self, source: list[Sample], target: list[Sample] | None) -> dict[str, float]:
-        """One optimizer step; FloatingPointError where a loss or gradient is not finite."""
+    def step(self, pairs: Iterable[Pair]) -> dict[str, float]:
+        """One optimizer step, by the mean gradient of SOLVER.ACCUMULATE pairs; FloatingPointError
+        where a loss or gradient is not finite."""
         self.model.train()
-        seed_step(self.cfg, self.iteration)
         rate = self.cfg.SOLVER.BASE_LR * rate_factor(self.cfg, self.iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_mult"]
-        enabled = self.cfg.SOLVER.AMP.ENABLED
-        with torch.autocast(self.device.type, torch.float16, enabled=enabled):
-            losses, others = self.model(source, target, self.iteration)
-            total = sum(losses.values())
-        check_losses(losses)
-        self.scaler.scale(total / distributed.world_size()).backward()
+        values: dict[str, float] = defaultdict(float)
+        for number, pair in enumerate(pairs):
+            seed_forward(self.cfg, self.iteration, number)
+            for name, value in self._backward(pair).items():
+                values[name] += value / self.cfg.SOLVER.ACCUMULATE
         distributed.sum_gradients(
             [p for group in self.optimizer.param_groups for p in group["params"]]
         )
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.amp.step(self.optimizer)
+        self.amp.update()
         self.optimizer.zero_grad(set_to_none=True)
         distributed.mean_buffers(self.model)
-        values = {f"loss/{n.removeprefix('loss_')}": loss.item() for n, loss in losses.items()}
-        values |= {name: value.item() for name, value in others.items()}
         return distributed.mean_scalars(values) | {"lr/model": rate}
+
+    def _backward(self, pair: Pair) -> dict[str, float]:
+        """Adds the gradients of a pair; its losses and what is logged beside them."""
+        with self.amp.autocast():
+            losses, others = self.model(*pair, self.iteration)
+            total = sum(losses.values())
+        check_losses(losses)
+        self.amp.backward(total / (distributed.world_size() * self.cfg.SOLVER.ACCUMULATE))
+        values = {f"loss/{n.removeprefix('loss_')}": loss.item() for n, loss in losses.items()}
+        return values | {name: value.item() for name, value in others.items()}
 
 
 def build_detector(cfg: CfgNode) -> SapRCNN:

@@ -104,7 +104,7 @@ def collate(samples: Sequence[Sample]) -> SourceBatch | TargetBatch:
     names = tuple(sample.name for sample in samples)
     labels = None
     if samples[0].labels is not None:
-        labels = torch.stack([sample.labels for sample in samples]).long()
+        labels = torch.stack([sample.labels for sample in samples])
     if samples[0].domain is Domain.TARGET:
         return TargetBatch(images, geometry, names, labels)
     return SourceBatch(images, labels, geometry, names)

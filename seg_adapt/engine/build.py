@@ -150,5 +150,12 @@ def loader_from_config(
     cfg: CfgNode, source: SlotDataset, target: SlotDataset | None, start: int, stop: int
 ) -> PairedLoader:
     plan = batch_plan(cfg, distributed.rank(), distributed.world_size())
-    workers = cfg.DATALOADER.NUM_WORKERS
-    return PairedLoader(source, target, plan, start=start, stop=stop, workers=workers)
+    return PairedLoader(
+        source,
+        target,
+        plan,
+        start=start,
+        stop=stop,
+        workers=cfg.DATALOADER.NUM_WORKERS,
+        timeout=cfg.DATALOADER.TIMEOUT,
+    )

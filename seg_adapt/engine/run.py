@@ -24,7 +24,6 @@ from seg_adapt.engine.build import (
 from seg_adapt.engine.checkpoint import resume_run, save_run
 from seg_adapt.engine.evaluate import score, score_officially
 from seg_adapt.engine.illustrate import method_pictures, prediction_panels
-from seg_adapt.engine.pretrain import resolve_weights
 from seg_adapt.engine.pseudo_labels import is_complete, make_pseudo_labels
 from seg_adapt.engine.stages import Kind, StagePlan
 from seg_adapt.engine.trainer import MicroBatch, Trainer
@@ -58,7 +57,7 @@ class Run(run.Run):
         if distributed.is_main():
             ensure_toys(cfg, root)
         distributed.barrier()
-        # Data before weights: a missing folder is found in a second, pre-training takes minutes.
+        # Data before weights: a missing folder is found in a second, a download takes minutes.
         self.test = None
         if cfg.DATASETS.TEST:
             self.test = resolve_segmentation(
@@ -72,18 +71,14 @@ class Run(run.Run):
         self.target = target_dataset(cfg) if needs_target else None
         selected = self.checkpoint.with_name("selected.pt")
         self.selection = selection_from_config(cfg, self.space, self.target, selected, self.device)
-        self._load_weights(root)
+        self._load_weights()
         self.method.to(self.device).prepare()
         self.trainer = Trainer(self.method, cfg, device=self.device)
 
-    def _load_weights(self, root: Path) -> None:
-        if distributed.is_main():
-            resolve_weights(self.cfg, root, make=True)
-        distributed.barrier()
-        weights = resolve_weights(self.cfg, root, make=False)
-        report = load_pretrained(self.method.segmentor, weights)
+    def _load_weights(self) -> None:
+        report = load_pretrained(self.method.segmentor, self.cfg.MODEL.WEIGHTS)
         if report is not None:
-            logger.info("%s: %s", weights, report)
+            logger.info("%s: %s", self.cfg.MODEL.WEIGHTS, report)
 
     @property
     def checkpoint(self) -> Path:
@@ -161,9 +156,9 @@ class Run(run.Run):
 
     def _source_labels(self) -> Iterator[np.ndarray]:
         """Labels of an epoch of source samples; a generator, so that nothing is read unasked."""
-        slots = range(len(self.source))
+        slots, loader = range(len(self.source)), self.cfg.DATALOADER
         yield from tqdm(
-            prefetch(self.source.labels, slots, self.cfg.DATALOADER.NUM_WORKERS),
+            prefetch(self.source.labels, slots, loader.NUM_WORKERS, timeout=loader.TIMEOUT),
             total=len(slots),
             desc="statistics of the source",
             leave=False,

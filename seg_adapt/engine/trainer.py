@@ -16,6 +16,7 @@ from seg_adapt.options import LayerRates
 from seg_adapt.structures import Phase, SourceBatch, TargetBatch
 from shared import distributed, gradients
 from shared.errors import UserError
+from shared.precision import MixedPrecision
 
 MicroBatch = tuple[int, SourceBatch, TargetBatch | None]
 
@@ -37,8 +38,10 @@ class Trainer:
     def __init__(self, method: Method, cfg: CfgNode, *, device: torch.device) -> None:
         self.method = method
         self.seed = cfg.SEED
+        self.log_period = max(cfg.LOG_PERIOD, 1)
         self.folder = cfg.OUTPUT_DIR
         self.device = device
+        self.amp = MixedPrecision(cfg.SOLVER.AMP, device)
         self.stages = plan_stages(cfg, method)
         self.iteration = 0
         self.enter(0)
@@ -63,6 +66,8 @@ class Trainer:
         self.parameters = {
             name: [p for part in parts for p in part["params"]] for name, parts in groups.items()
         }
+        segmentor = self.method.segmentor
+        self.balance = gradients.balance_weight(segmentor.stages[segmentor.feature_stage])
 
     def train(
         self,
@@ -102,18 +107,19 @@ class Trainer:
         stage = self.stage
         factor = rate_factor(stage.solver, self.iteration - stage.start, stage.iterations)
         for group in touched:
-            optimizer = self.optimizers[group]
             distributed.sum_gradients(self.parameters[group])
+            optimizer = self.optimizers[group]
             set_rates(optimizer, factor)
             try:
-                optimizer.step()
+                self.amp.step(optimizer)
             except FloatingPointError as error:
                 raise self._not_finite(str(error), group, micro_batches) from error
             optimizer.zero_grad(set_to_none=True)
             logs[f"lr/{group}"] = optimizer.param_groups[0]["lr"]
+        self.amp.update()
         distributed.mean_buffers(self.method)
         self.method.after_step(self.iteration + 1)
-        return distributed.mean_scalars(logs)
+        return _relative(distributed.mean_scalars(logs))
 
     def _steps(self, source: SourceBatch, target: TargetBatch | None) -> Iterator[Phase]:
         target = None if target is None else target.to(self.device)
@@ -129,16 +135,15 @@ class Trainer:
         groups = set()
         for batch, generator in generators:
             self._reseed(batch[0], number)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.stage.solver.PRECISION == "bf16"
-            ):
+            with self.amp.autocast():
                 phase = next(generator, None)
             if phase is None:
                 groups.add(None)
                 continue
             groups.add(phase.group)
+            values = self._gradients(phase)
             self._backward(phase, batch)
-            values = {f"loss/{name}": loss.item() for name, loss in phase.losses.items()}
+            values |= {f"loss/{name}": loss.item() for name, loss in phase.losses.items()}
             values |= {name: torch.as_tensor(value).item() for name, value in phase.records.items()}
             del phase  # its graph, before the next one is made
             for name, value in values.items():
@@ -150,6 +155,14 @@ class Trainer:
             )
         return groups.pop()
 
+    def _gradients(self, phase: Phase) -> dict[str, float]:
+        """The norm of each loss's gradient at the end of the backbone, once per log line."""
+        logged = (self.iteration + 1) % self.log_period == 0
+        if not logged or phase.group != "model" or self.balance is None:
+            return {}
+        found = gradients.norms(phase.losses, self.balance)
+        return {f"gradient/{name}": norm for name, norm in found.items()}
+
     def _backward(self, phase: Phase, batch: MicroBatch) -> None:
         total = sum(phase.losses.values())
         if not torch.isfinite(total):
@@ -157,7 +170,7 @@ class Trainer:
             raise self._not_finite(f"the loss is not finite ({values})", phase.group, [batch])
         if total.requires_grad:
             share = 1.0 / self.stage.solver.ACCUMULATE
-            (total * share).backward(inputs=self.parameters[phase.group])
+            self.amp.backward(total * share, inputs=self.parameters[phase.group])
 
     def _not_finite(self, what: str, group: str, micro_batches: list[MicroBatch]) -> UserError:
         batches = [batch for _, *pair in micro_batches for batch in pair if batch is not None]
@@ -187,6 +200,7 @@ class Trainer:
             "stage": self.stage_index,
             "method": self.method.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "scaler": self.amp.scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -194,8 +208,17 @@ class Trainer:
         self.iteration = state["iteration"]
         self.enter(state["stage"])
         self.method.load_state_dict(state["method"])
+        self.amp.scaler.load_state_dict(state["scaler"])
         for name, optimizer in self.optimizers.items():
             rates = [group["base_lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["base_lr"] = rate  # the config's, which a resumed run may change
+
+
+def _relative(logs: dict[str, float]) -> dict[str, float]:
+    """`gradient/<loss>` as a multiple of that of `seg`; left out where that is 0."""
+    reference = logs.pop("gradient/seg", 0.0)
+    weighed = {name: norm for name, norm in logs.items() if name.startswith("gradient/")}
+    others = {name: value for name, value in logs.items() if name not in weighed}
+    return others | ({n: norm / reference for n, norm in weighed.items()} if reference else {})

@@ -19,7 +19,14 @@ from seg_adapt.pictures import draw_constraints
 from seg_adapt.structures import Phase, Records, SourceBatch, TargetBatch
 from shared.data.label_maps import IGNORE
 from shared.domain_losses import Domain, domain_accuracy, domain_bce
-from shared.options import NonNegativeFloat, Options, PositiveFloat, PositiveInts, Share
+from shared.options import (
+    NonNegativeFloat,
+    Options,
+    PositiveFloat,
+    PositiveInt,
+    PositiveInts,
+    Share,
+)
 
 GLOBAL_ALIGNMENT = "global_alignment"
 CONSTRAINED = "constrained"
@@ -34,6 +41,8 @@ class FCNWildOptions(Options, node="FCN_WILD"):
     constrained_share: Share = 0.5  # last part of MAX_ITER, with Eq. 8; 0: GA only
     constrained_weight: NonNegativeFloat = 1.0  # of L_mi in Eq. 1
     slack_price: PositiveFloat = 2.0  # beta: the largest logit offset towards a lower bound
+    presence_share: Share = 0.1  # a class is in an image that shows more than this share of alpha …
+    presence_cells: PositiveInt = 1  # … in so many cells of the map
     large_class: Share = 0.1  # classes whose alpha exceeds this …
     large_class_weight: NonNegativeFloat = 0.1  # … have their gradients scaled by this
 
@@ -131,7 +140,10 @@ class FCNWild(Method):
 
     def bounds(self, logits: Tensor) -> Bounds:
         """Eq. 8 for target images with these logits (N, C, h, w)."""
-        present = image_labels(logits, self.low_share)
+        options = self.options
+        present = image_labels(
+            logits, self.low_share, options.presence_share, options.presence_cells
+        )
         upper, raised = raise_to_feasible(self.high_share, present)
         lower = self.mean_share.expand_as(upper)
         return Bounds(lower, upper, present, raised & (present.sum(dim=1) >= 2))
@@ -199,8 +211,13 @@ def source_statistics(
     return low, mean, high
 
 
-def image_labels(logits: Tensor, low_share: Tensor) -> Tensor:
+def image_labels(
+    logits: Tensor, low_share: Tensor, presence_share: float = 0.1, presence_cells: int = 1
+) -> Tensor:
     """The classes (N, C) that seem present, §3.2: those with d_c > 0.1 α_c.
+
+    On small maps 0.1 α_c is less than a cell, so that one wrong cell makes a class present;
+    `presence_cells` asks for more of them.
 
     Args:
         logits: (N, C, h, w).
@@ -208,5 +225,6 @@ def image_labels(logits: Tensor, low_share: Tensor) -> Tensor:
     """
     num_classes = logits.shape[1]
     predicted = logits.argmax(dim=1).flatten(1)
-    shares = torch.stack([(predicted == c).float().mean(dim=1) for c in range(num_classes)], dim=1)
-    return (shares > 0.1 * low_share) & (low_share > 0)
+    shown = torch.stack([predicted == c for c in range(num_classes)], dim=1)
+    enough = shown.sum(dim=2) >= presence_cells
+    return (shown.float().mean(dim=2) > presence_share * low_share) & (low_share > 0) & enough

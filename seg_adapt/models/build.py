@@ -1,6 +1,5 @@
 """Architectures by name, from the options of the node `MODEL`."""
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -151,42 +150,3 @@ def build_segmentor(options: ModelOptions, num_classes: int) -> Segmentor:
         )
     segmentor.freeze(options.freeze_stages, bn_affine=options.bn_affine)
     return segmentor
-
-
-def build_classifier(options: ModelOptions, num_classes: int) -> Segmentor:
-    """The undilated backbone of a ResNet or VGG-16 under global pooling: logits (N, K, 1, 1).
-
-    For pre-training: its backbone has the segmentor's state-dict keys, so `load_weights` reads it.
-    All of it is trained, BatchNorm with the statistics of the batch.
-    """
-    architecture = options.architecture
-    aligned = True
-    if depth := re.fullmatch(r"(?:pspnet_)?resnet(18|50|101)", architecture):
-        stages, channels = resnet_stages(
-            int(depth[1]), width=options.width, layout=options.layout, output_stride=32
-        )
-        feature_stage, stride = "layer4", 32
-    elif architecture in ("vgg16", "vgg16_largefov", "vgg16_fc7_d4", "vgg16_frontend"):
-        aligned = architecture in ("vgg16", "vgg16_largefov")
-        stages, channels = vgg16_stages(aligned=aligned, width=options.width, dilated=False)
-        feature_stage, stride = "conv5", 16
-    else:
-        raise UserError(
-            f"MODEL.WEIGHTS toy is for the ResNets and VGG-16s, not for '{architecture}': name its "
-            "weights, or '' to train from scratch"
-        )
-    stages["head"] = nn.Sequential(
-        OrderedDict(
-            pool=nn.AdaptiveAvgPool2d(1), fc=nn.Conv2d(channels[feature_stage], num_classes, 1)
-        )
-    )
-    parts = Parts(
-        stages,
-        channels | {"head": num_classes},
-        feature_stage=feature_stage,
-        aligned=aligned,
-        output_stride=stride,
-    )
-    return Segmentor(
-        parts, num_classes, Preprocessing(options.preprocessing), architecture=architecture
-    )

@@ -14,17 +14,17 @@ def _pool(stride: int, aligned: bool) -> nn.MaxPool2d:
 
 
 def vgg16_stages(
-    *, aligned: bool, width: float = 1.0, dilated: bool = True
+    *, aligned: bool, width: float = 1.0
 ) -> tuple[dict[str, nn.Module], dict[str, int]]:
-    """Stages conv1 … conv5, each ending at its last ReLU, and the channels each returns.
+    """Stages conv1 … conv5 of output stride 8, conv5 dilated by 2, and the channels each returns.
 
-    A pool opens the stage after it, so that `conv5` is conv5_3; pool5 is left to the head.
+    Each ends at its last ReLU. A pool opens the stage after it, so that `conv5` is conv5_3; pool5
+    is left to the head.
 
     Args:
         aligned: 3×3 pools with padding 1 and strides 2, 2, 2, 1 (DeepLab-v2: output cell i is
             centered on input pixel 8i). Otherwise 2×2 pools, and none before conv5 (AdaptSegNet).
         width: multiplies every channel count.
-        dilated: output stride 8 and conv5 dilated by 2; otherwise 16, with the same parameters.
     """
     scaled = [entry if entry == "M" else max(1, round(entry * width)) for entry in vgg.cfgs["D"]]
     stages = {f"conv{number}": OrderedDict() for number in range(1, 6)}
@@ -33,14 +33,14 @@ def vgg16_stages(
     for module in vgg.make_layers(scaled):
         if isinstance(module, nn.MaxPool2d):
             number, index = number + 1, 1
-            if number < 5 or (number == 5 and not dilated):
+            if number < 5:
                 stages[f"conv{number}"][f"pool{number - 1}"] = _pool(2, aligned)
             elif number == 5 and aligned:
                 stages["conv5"]["pool4"] = _pool(1, aligned)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(module.bias)
-            if number == 5 and dilated:
+            if number == 5:
                 module.dilation = module.padding = (2, 2)
             stages[f"conv{number}"][f"conv{number}_{index}"] = module
             channels[f"conv{number}"] = module.out_channels

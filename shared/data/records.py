@@ -124,6 +124,11 @@ class Annotation:
     crowd: bool = False
     instance: int | None = None
 
+    def is_at_least(self, pixels: float) -> bool:
+        """Whether width and height are no smaller; every box is of 0."""
+        x1, y1, x2, y2 = self.box
+        return pixels <= 0 or min(x2 - x1, y2 - y1) >= pixels
+
 
 @dataclass(frozen=True, slots=True)
 class DetectionRecord:

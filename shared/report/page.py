@@ -64,7 +64,10 @@ def _page(run: Run, baseline: Run | None) -> str:
     before = baseline.last_evaluation_on(dataset) if baseline is not None and this else None
     official = (this or {}).get("official")
     official = official if isinstance(official, dict) else None
-    measure = ("AP50", "AP50") if "map50" in (this or {}) else ("IoU", "mIoU")
+    measure = ("IoU", "mIoU")
+    if "map50" in (this or {}):
+        by_paper = this.get("protocol") == "paper"
+        measure = ("AP50", "AP50 (paper's protocol)" if by_paper else "AP50")
     data_sets = _data_sets(this, before)
     charts = training_charts(run)
     if this is not None:

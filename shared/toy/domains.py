@@ -46,43 +46,43 @@ def _columns(table: str) -> dict[str, dict[str, Cell]]:
 
 # Meters, fractions of the picture, probabilities, and mean counts per frame.
 _CONTENTS = """
-                 game        real        clipart     crops
-focal            0.78..0.92  0.88..1.08  0.8..1.0    0.75..1.1
-horizon          0.42..0.48  0.37..0.45  0.38..0.48  0.3..0.48
-camera_height    1.35..1.55  1.15..1.35  1.15..1.35  1.2..2.8
-center           0.4..0.6    0.36..0.64  0.36..0.64  0.4..0.6
-lanes_left       0.8         0.3         0.3         0.8
-lanes_right      0.5         0.2         0.2         0.5
-walk             2.5..4.5    2.8..5.5    2.8..5.5    2.5..4.5
-verge            0.45        0.6         0.6         0.8
-parking          0.3         0.5         0.5         0.3
-junction         0.4         0.4         0.4         0.4
-building         0.5         0.48        0.48        0.4
-wall             0.16        0.16        0.16        0.2
-fence            0.14        0.15        0.15        0.2
-hedge            0.08        0.1         0.1         0.1
-building_height  7.0..26.0   5.5..14.0   5.5..14.0   7.0..26.0
-building_length  12.0..30.0  7.0..18.0   7.0..18.0   12.0..30.0
-pitched_roof     0.15        0.5         0.5         0.15
-traffic          5.5         1.8         1.8         3.0
-parked           0.25        0.6         0.6         0.25
-crossing         0.25        0.25        0.25        0.25
-truck            0.4         0.22        0.22        0.5
-bus              0.3         0.24        0.24        0.5
-train            0.16        0.2         0.2         0.5
-people           1.8         6.0         4.0         4.0
-cyclists         0.25        0.9         0.9         1.0
-motor_riders     0.3         0.25        0.25        0.8
-bicycles         0.45        1.8         1.8         1.5
-motorcycles      0.45        0.5         0.5         1.5
-trees            3.0         5.0         3.5         3.0
-lamps            2.5         3.0         1.8         2.5
-signs            1.6         2.8         2.8         3.0
-lights           1.2         1.3         1.3         2.0
-bollards         0.3         1.2         1.2         0.3
-clutter          0.5         1.0         0.5         0.5
-groups           0.0         0.1         0.1         0.0
-ego              0.3         0.85        0.0         0.0
+                 game        real        clipart
+focal            0.78..0.92  0.88..1.08  0.8..1.0
+horizon          0.42..0.48  0.37..0.45  0.38..0.48
+camera_height    1.35..1.55  1.15..1.35  1.15..1.35
+center           0.4..0.6    0.36..0.64  0.36..0.64
+lanes_left       0.8         0.3         0.3
+lanes_right      0.5         0.2         0.2
+walk             2.5..4.5    2.8..5.5    2.8..5.5
+verge            0.45        0.6         0.6
+parking          0.3         0.5         0.5
+junction         0.4         0.4         0.4
+building         0.5         0.48        0.48
+wall             0.16        0.16        0.16
+fence            0.14        0.15        0.15
+hedge            0.08        0.1         0.1
+building_height  7.0..26.0   5.5..14.0   5.5..14.0
+building_length  12.0..30.0  7.0..18.0   7.0..18.0
+pitched_roof     0.15        0.5         0.5
+traffic          5.5         1.8         1.8
+parked           0.25        0.6         0.6
+crossing         0.25        0.25        0.25
+truck            0.4         0.22        0.22
+bus              0.3         0.24        0.24
+train            0.16        0.2         0.2
+people           1.8         6.0         4.0
+cyclists         0.25        0.9         0.9
+motor_riders     0.3         0.25        0.25
+bicycles         0.45        1.8         1.8
+motorcycles      0.45        0.5         0.5
+trees            3.0         5.0         3.5
+lamps            2.5         3.0         1.8
+signs            1.6         2.8         2.8
+lights           1.2         1.3         1.3
+bollards         0.3         1.2         1.2
+clutter          0.5         1.0         0.5
+groups           0.0         0.1         0.1
+ego              0.3         0.85        0.0
 """
 Contents = SimpleNamespace
 CONTENTS = {name: Contents(**column) for name, column in _columns(_CONTENTS).items()}

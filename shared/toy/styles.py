@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from shared.toy.domains import LOOKS, TINTS, Cell
-from shared.toy.palettes import CHOICES, PALETTES, PART_INDEX, PARTS
+from shared.toy.palettes import PALETTES, PART_INDEX, PARTS
 from shared.toy.textures import ABSTRACT_KINDS, PHOTO_KINDS
 
 _LEAF_INDICES = [
@@ -178,49 +178,3 @@ def domain_style(name: str, generator: np.random.Generator) -> Style:
 def at_dusk(style: Style) -> Style:
     """Dark and bluish, with light in half of the windows."""
     return replace(style, glass=(3, 0, 3), matrix=color_matrix((0.6, 0.56, 0.75), 0.8, 1.2, -4.0))
-
-
-def random_style(generator: np.random.Generator) -> Style:
-    """Domain randomization: a style far broader than any domain's and none in particular.
-
-    Colors keep a loose tie to the drawn palettes in half of the cases; textures come from the
-    abstract bank, which no photographic domain uses.
-    """
-    count = len(PARTS)
-    palette = np.repeat(generator.uniform(10, 245, (count, 1, 3)), CHOICES, axis=1)
-    palette += generator.normal(0.0, 30.0, palette.shape)
-    drawn = PALETTES[str(generator.choice(["game", "synthia", "summer", "fall", "drawn"]))]
-    tie = generator.choice([0.0, 0.4, 0.8, 1.0])
-    palette = np.clip((1 - tie) * palette + tie * drawn, 0, 255).astype(np.float32)
-    strength = generator.uniform(0.0, 1.0, count) ** 1.5 * generator.uniform(0.0, 1.0)
-    second = np.clip(generator.normal(0.7, 0.4, (count, 3)), 0.1, 2.0)
-    second = 0.5 * second + 0.5 * second.mean(axis=1, keepdims=True)
-    cartoon = generator.random() < 0.12
-    return Style(
-        palette=palette,
-        second=second.astype(np.float32),
-        family="abstract",
-        kind=generator.integers(0, len(ABSTRACT_KINDS), count).astype(np.int32),
-        scale=np.exp(generator.uniform(np.log(5.0), np.log(120.0), count)).astype(np.float32),
-        strength=strength.astype(np.float32),
-        jitter=generator.uniform(0.0, 0.3),
-        turn=generator.uniform(0.0, 2.0),
-        sky_fade=generator.uniform(0.0, 0.6),
-        occlusion=generator.uniform(0.0, 0.6),
-        sun=generator.uniform(0.0, 0.5),
-        contact=generator.uniform(0.0, 0.7),
-        shadow_blur=generator.uniform(0.0, 8.0),
-        glass=tuple(int(k) for k in generator.integers(1, 5, 3)),
-        field=generator.uniform(0.0, 0.5),
-        matrix=color_matrix(
-            saturation=generator.uniform(0.2, 1.3),
-            gain=generator.uniform(0.5, 1.15, 3),
-            contrast=generator.uniform(0.5, 1.3),
-            lift=generator.uniform(-30, 30),
-        ),
-        blur=generator.choice([0.0, generator.uniform(0.3, 1.5)]),
-        noise=generator.choice([0.0, generator.uniform(1.0, 15.0)]),
-        noise_blur=generator.choice([0.0, 1.2]),
-        outline=1.0 if cartoon else 0.0,
-        levels=int(generator.integers(4, 10)) if cartoon else 0,
-    )

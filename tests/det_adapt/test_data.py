@@ -103,6 +103,15 @@ def test_boxes_follow_the_image(make_record):
     assert read(record, HALF_FLIPPED).boxes.tolist() == [[15, 5, 27, 10.5]]
 
 
+def test_boxes_with_a_side_below_the_smallest_are_left_out(make_record):
+    """In pixels of the file, however the image is resized."""
+    boxes = [(0, 0, 5, 5), (0, 0, 30, 4.5), (10, 10, 14, 40), (3, 3, 9, 9)]
+    record = make_record("a", [annotation(box=box) for box in boxes])
+    assert len(read(record, HALF).boxes) == 4
+    found = read(record, HALF, min_size=5.0).boxes
+    assert found.tolist() == [[0, 0, 2.5, 2.5], [1.5, 1.5, 4.5, 4.5]]
+
+
 def test_boxes_are_clipped_and_crowds_and_difficult_ones_left_out(make_record):
     record = make_record(
         annotations=[
@@ -221,6 +230,9 @@ def test_only_the_sources_empty_images_are_left_out(records, make_record):
     some = (*records, make_record("empty"), make_record("crowd", [annotation(crowd=True)]))
     assert len(slots(some)) == 5
     assert len(slots(some, filter_empty=False)) == 7
+    small = make_record("small", [annotation(box=(0, 0, 30, 4))])
+    assert len(slots((*records, small))) == 6
+    assert len(slots((*records, small), min_size=5)) == 5
     assert len(slots(some, Domain.TARGET)) == 7
 
 

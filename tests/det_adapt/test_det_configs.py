@@ -21,16 +21,23 @@ FILES = sorted(
     if "META_ARCHITECTURE" in CfgNode.load_yaml_with_base(str(path)).get("MODEL", {})
 )
 PAIRS = sorted(path.stem.removeprefix("sapnet_") for path in FILES if "sapnet_" in path.stem)
+PAPER = {
+    "foggy": (1.0, 15),
+    "kitti_cityscapes": (0.2, 9),
+    "cityscapes_kitti": (0.01, 9),
+    "clipart": (0.1, 12),
+    "watercolor": (0.01, 12),
+    "sim10k": (0.1, 9),
+    "foggy_masks": (1.0, 15),
+}
 # Cells of the pyramid's map on an image of the resized height.
 VGG_ROWS, RESNET_ROWS = 600 // 16, -(-600 // 16)
 
 
 def test_they_were_found_in_pairs():
-    assert {
-        *("foggy", "kitti_cityscapes", "cityscapes_kitti", "clipart", "watercolor", "sim10k"),
-        *("foggy_masks", "toy", "toy_foggy", "toy_clipart"),
-        *("foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn", "toy_efficientnet"),
-    } == set(PAIRS)
+    released = {f"{pair}_released" for pair in PAPER}
+    fpn = {"foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn", "toy_efficientnet"}
+    assert {*PAPER, *released, *fpn, "toy", "toy_foggy", "toy_clipart"} == set(PAIRS)
     assert len(FILES) == 2 * len(PAIRS)
 
 
@@ -119,17 +126,10 @@ def test_adaptation_continues_its_source_stage(pair):
     assert source.INPUT == adapted.INPUT
     assert not source.SAP.ENABLED and adapted.SAP.ENABLED
     assert adapted.SOLVER.WARMUP_ITERS == 0
-
-
-PAPER = {
-    "foggy": (1.0, 15),
-    "kitti_cityscapes": (0.2, 9),
-    "cityscapes_kitti": (0.01, 9),
-    "clipart": (0.1, 12),
-    "watercolor": (0.01, 12),
-    "sim10k": (0.1, 9),
-    "foggy_masks": (1.0, 15),
-}
+    if pair.endswith("_released"):
+        assert source.SOLVER.WARMUP_ITERS == 500
+        for key in ("MAX_ITER", "STEPS", "IMS_PER_BATCH", "BASE_LR", "WEIGHT_DECAY_NORM"):
+            assert source.SOLVER[key] == adapted.SOLVER[key]
 
 
 @pytest.mark.parametrize("pair", PAPER)
@@ -147,3 +147,47 @@ def test_published_settings(pair):
     # The widest window fits into the map of an image of the usual shape.
     assert max(upper.levels) <= min(VGG_ROWS, RESNET_ROWS)
     assert cfg.INPUT.MAX_SIZE_TRAIN >= 1987  # KITTI
+
+
+RELEASED = {  # pair → epochs, images, epochs after which the rate falls
+    "foggy": (25, 2975, (16, 22)),
+    "foggy_masks": (25, 2975, (16, 22)),
+    "kitti_cityscapes": (20, 6684, (16, 18)),
+    "cityscapes_kitti": (20, 2975, (16, 18)),
+    "sim10k": (20, 10000, (16, 18)),
+    "clipart": (10, 16551, (8, 9)),
+    "watercolor": (10, 16551, (8, 9)),
+}
+
+
+@pytest.mark.parametrize("pair", PAPER)
+def test_released_settings(pair):
+    cfg = engine_config("torchvision", CONFIGS / f"sapnet_{pair}_released.yaml", [])
+    plan = sap_plan(cfg)
+    upper, lower = plan.upper, plan.lower
+    epochs, images, falls = RELEASED[pair]
+    steps = -(-images // cfg.SOLVER.IMS_PER_BATCH)
+    assert cfg.SOLVER.IMS_PER_BATCH == 4
+    assert epochs * steps == cfg.SOLVER.MAX_ITER
+    assert list(cfg.SOLVER.STEPS) == [fall * steps for fall in falls]
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY_NORM) == (1e-5, 1e-4)
+    assert (upper.embed_kernel, upper.embed_norm, upper.embed_dropout) == (3, "bn", 0.5)
+    assert (upper.z_norm, upper.guide_kernel, upper.align_corners) == ("bn", 3, True)
+    vgg = cfg.MODEL.BACKBONE.NAME == "build_vgg16_backbone"
+    assert len(upper.levels) == (7 if vgg else 13)
+    assert upper.levels[-1] == (VGG_ROWS if vgg else RESNET_ROWS)
+    assert upper.loss_weight == PAPER[pair][0]
+    assert plan.weight_share(cfg.SOLVER.MAX_ITER - 1) == (0.1 if pair == "watercolor" else 1)
+    assert (lower is None) == (pair != "watercolor")
+    if lower:
+        kernels = (lower.embed_kernel, lower.guide_kernel)
+        assert (lower.levels[-1], kernels, lower.loss_weight) == (38, (1, 1), 0.01)
+    rpn, box = cfg.MODEL.RPN, cfg.MODEL.ROI_BOX_HEAD
+    assert (list(rpn.CONV_DIMS), rpn.BOUNDARY_THRESH) == ([512], 0)
+    assert (rpn.SMOOTH_L1_BETA, box.SMOOTH_L1_BETA) == (1 / 9, 1)
+    assert ("ROIPool" if "kitti" in pair else "ROIAlign") == box.POOLER_TYPE
+    assert (box.POOLER_RESOLUTION, box.POOLER_SAMPLING_RATIO) == (7, 2)
+    assert ((0.5, False) if vgg else (0.0, True)) == (box.DROPOUT, cfg.MODEL.VGG.PRETRAINED_FC)
+    least = 5 if "foggy" in pair else 0
+    assert cfg.DATASETS.MIN_BOX_SIZE == cfg.TEST.PAPER_MIN_BOX_SIZE == least
+    assert cfg.TEST.PROTOCOL == "paper"

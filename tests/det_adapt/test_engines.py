@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +13,7 @@ from networks import (
     ENGINES,
     FPN_GN,
     ONE,
+    RELEASED,
     RESNET18,
     RESNET18_STRIDE_8,
     TIMM,
@@ -76,6 +76,32 @@ def test_every_trained_parameter_gets_a_gradient_and_frozen_ones_none(engine, de
         frozen = name.removeprefix("backbone.").startswith(constant)
         assert parameter.requires_grad != frozen, name
         assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+
+
+RELEASED_ADVERSARY = ADVERSARY | {
+    "SAP.EMBED_KERNEL": 3,
+    "SAP.EMBED_NORM": "bn",
+    "SAP.EMBED_DROPOUT": 0.5,
+    "SAP.ALIGN_CORNERS": True,
+    "SAP.Z_NORM": "bn",
+    "SAP.LOSS_END": 0.1,
+    "SAP.LOWER.EMBED_KERNEL": 1,
+    "SAP.LOWER.GUIDE_KERNEL": 1,
+}
+
+
+def test_the_released_recipe_trains_everything(engine):
+    """Images of two sizes in a batch, whose statistics z's BatchNorm has."""
+    released = VGG16 | RELEASED | RELEASED_ADVERSARY | {"MODEL.ROI_BOX_HEAD.DROPOUT": 0.5}
+    detector = build(engine, released)
+    sources, targets = [ONE, TWO, EMPTY], [unlabeled(TWO), unlabeled(ONE), unlabeled(EMPTY)]
+    losses = losses_of(engine, detector, sources, targets)
+    sum(losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        frozen = name.startswith(("backbone.conv1", "backbone.conv2"))
+        assert frozen or 0 < parameter.grad.abs().sum() < math.inf, name
+    with pytest.raises(UserError, match=r"raise SOLVER.IMS_PER_BATCH"):
+        losses_of(engine, detector, [ONE], targets)
 
 
 @torch.no_grad()
@@ -257,6 +283,9 @@ ADVERSARIES = {  # the experiments, and what their adversaries log
         *("loss/sap_p3", "loss/sap_p4", "accuracy/domain_p3", "accuracy/domain_p4"),
     },
 }
+OVERRIDES = {
+    "sapnet_toy_fpn": ["SOLVER.AMP.ENABLED", "True", "SOLVER.ACCUMULATE", "2"],
+}
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -267,7 +296,11 @@ def trained_by(request):
 @pytest.fixture(scope="module", params=ADVERSARIES)
 def whole(trained_by, toy_root, tmp_path_factory, request):
     """An uninterrupted run: `settings` of its like, its trainer and what it logged."""
-    alike = partial(settings, trained_by, experiment=request.param)
+
+    def alike(root, output, *overrides):
+        overrides = [*OVERRIDES.get(request.param, []), *overrides]
+        return settings(trained_by, root, output, *overrides, experiment=request.param)
+
     cfg = alike(toy_root, tmp_path_factory.mktemp("whole"))
     return SimpleNamespace(
         engine=trained_by, experiment=request.param, settings=alike, result=train(trained_by, cfg)
@@ -322,6 +355,45 @@ def test_poisoned_target_labels_give_bit_identical_training(whole, toy_root, tmp
     assert equal(poisoned, expected)
 
 
+# Every anchor and every proposal counts, so that what is drawn makes no difference.
+EVERYTHING = [
+    *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
+    *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
+    *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0", "INPUT.MIN_SIZE_TRAIN", "[32]"),
+]
+
+
+def test_accumulated_forwards_equal_one_large_batch(engine, toy_root, tmp_path):
+    steps, logged = [], []
+    for name, images, forwards in (("large", "2", "1"), ("small", "1", "2")):
+        batches = ["SOLVER.IMS_PER_BATCH", images, "SOLVER.ACCUMULATE", forwards]
+        cfg = settings(engine, toy_root, tmp_path / name, *EVERYTHING, *batches)
+        before = build_trainer(engine, cfg).model.state_dict()
+        trainer, logs = train(engine, cfg)
+        after = trainer.model.state_dict()
+        steps.append({name: after[name] - before[name] for name in after})
+        logged.append(logs)
+    large, small = steps
+    assert any(step.any() for step in large.values())
+    for name, step in large.items():
+        torch.testing.assert_close(small[name], step, rtol=1e-3, atol=1e-6, msg=name)
+    for one, other in zip(*logged, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_mixed_precision_is_near_fp32(engine, precision, toy_root, tmp_path):
+    amp = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", precision]
+    one = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "[]", *EVERYTHING]
+    losses = []
+    for name, keys in (("fp32", []), (precision, amp)):
+        cfg = settings(engine, toy_root, tmp_path / name, *one, *keys)
+        losses.append(train(engine, cfg)[1][0])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05, abs=0.02)
+    assert losses[0] != losses[1]
+
+
 def test_adaptation_starts_from_the_source_stage_and_its_detector(
     whole, toy_root, tmp_path, caplog
 ):
@@ -347,7 +419,8 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
 
 def test_what_cannot_be_trained_is_named(engine, toy_root, tmp_path):
     for overrides, message in (
-        (["SOLVER.AMP.ENABLED", "True"], "AMP"),
+        (["SOLVER.AMP.PRECISION", "fp8"], "AMP.PRECISION is 'fp8', expected one of fp16, bf16"),
+        (["SOLVER.ACCUMULATE", "0"], "SOLVER.ACCUMULATE is 0, expected at least 1"),
         (["MODEL.DEVICE", "toaster"], "MODEL.DEVICE is 'toaster', expected cuda or cpu"),
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "SAP.ENABLED", "False"], "SAPRCNN"),
     ):

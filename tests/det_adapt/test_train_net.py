@@ -124,7 +124,8 @@ def test_a_run_leaves_predictions_scores_and_a_report(adapted, name, pictures):
     assert score["images"] == 3 and score["iteration"] == 4
     assert set(score["ap50"]) == {"car"} and score["coco"].keys() == {"box"}
     assert score["cityscapes"] is None
-    assert score["protocols"].keys() == {"11-point", "COCO box AP50", "COCO box AP"}
+    protocols = {"AP50 (paper)", "11-point", "COCO box AP50", "COCO box AP"}
+    assert score["protocols"].keys() == protocols and score["protocol"] == "ours"
 
 
 def test_a_run_says_how_it_was_trained_and_draws_before_and_after(adapted):
@@ -194,6 +195,29 @@ def test_the_baseline_that_is_named_was_scored_on_the_same_images(beside, settin
     assert "no predictions in 'runs/none'" in fails(
         capsys, "sapnet_toy", *settings, "--compare", "runs/none"
     )
+
+
+def test_both_measures_of_ap50_stand_side_by_side(beside, settings, capsys):
+    given = ["--eval-only", *settings, "MODEL.WEIGHTS", "runs/sapnet_toy"]
+    measured = {}
+    for protocol, first, second in (
+        ("ours", "boxes", "boxes, paper's protocol"),
+        ("paper", "boxes, paper's protocol", "boxes"),
+    ):
+        folder = beside / f"runs/{protocol}"
+        keys = ["TEST.PROTOCOL", protocol, "TEST.PAPER_MIN_BOX_SIZE", "12"]
+        assert run("sapnet_toy", *given, *keys, "OUTPUT_DIR", f"runs/{protocol}") == 0
+        score = measured[protocol] = last_score(folder)
+        assert score["map50"] == score["boxes"][protocol]["map50"]
+        one, other = score["map50"], score["boxes"][{"ours": "paper", "paper": "ours"}[protocol]]
+        line = f"{protocol}: AP50 {one:.2f} ({first}), {other['map50']:.2f} ({second})"
+        assert line in capsys.readouterr().out
+    ours, paper = measured["ours"], measured["paper"]
+    assert ours["boxes"] == paper["boxes"] and ours["map50"] != paper["map50"]
+    assert ours["protocols"]["AP50 (paper)"] == paper["map50"]
+    assert paper["protocols"]["AP50 (ours)"] == ours["map50"]
+    page = (beside / "runs/paper/report.html").read_text()
+    assert "AP50 (paper&#39;s protocol)" in page and "protocol AP50 (ours)" in page
 
 
 def test_a_detector_is_scored_as_it_is_in_a_folder_of_its_own(beside, settings, capsys):
@@ -287,6 +311,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
         *(*settings, "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1"),
+        *("SOLVER.ACCUMULATE", "2"),
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
         *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),

@@ -136,6 +136,25 @@ def test_what_is_ignored_counts_neither_way(flag):
     assert evaluated(VOCEvaluation(only), found).scores()["ap50"]["car"] is None
 
 
+@pytest.mark.parametrize(("ignore_crowds", "min_size"), [(False, 0), (True, 24), (False, 24)])
+def test_a_truth_without_groups_and_small_boxes_equals_plain_loops(ignore_crowds, min_size):
+    def kept(a):
+        x1, y1, x2, y2 = a.box
+        return (ignore_crowds or not a.crowd) and x2 - x1 >= min_size and y2 - y1 >= min_size
+
+    changed = 0
+    for seed in range(4):
+        data, found = random_scenes(seed, ignored=0.3)
+        options = {"ignore_crowds": ignore_crowds, "min_size": min_size}
+        scores = evaluated(VOCEvaluation(data, **options), found).scores()["ap50"]
+        fewer = dataset(*(record(r.name, *filter(kept, r.annotations)) for r in data.records))
+        for name, score in scores.items():
+            expected = by_loops(fewer, found, name, 0.5, "area")
+            assert score == (expected if expected is None else pytest.approx(expected, abs=1e-12))
+            changed += score != evaluated(VOCEvaluation(data), found).scores()["ap50"][name]
+    assert changed > 6
+
+
 def test_a_claim_goes_to_the_highest_score_whatever_the_order():
     data = dataset(record("a", annotation(box=(0, 0, 10, 10))))
     things = [(0, 0.2, (0, 0, 10, 9)), (0, 0.9, (0, 0, 10, 8))]

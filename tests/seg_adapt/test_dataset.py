@@ -92,8 +92,10 @@ def test_pseudo_labels_take_the_way_of_their_image(toy_root, tmp_path):
     target = with_pseudo_labels(toy_root, tmp_path, transform, lambda image: image[0])
     batch = target.batch(range(8))
     assert isinstance(batch, TargetBatch)
-    assert batch.pseudo_labels.dtype == torch.int64
-    assert torch.equal(batch.pseudo_labels, batch.images[:, 0].long())
+    assert batch.pseudo_labels.dtype == torch.uint8  # a byte each, until it is on its device
+    assert torch.equal(batch.pseudo_labels, batch.images[:, 0])
+    on_device = batch.to(torch.device("cpu")).pseudo_labels
+    assert on_device.dtype == torch.int64 and torch.equal(on_device, batch.images[:, 0].long())
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -7,11 +7,10 @@ import torchvision
 from conftest import network
 from torch import nn
 
-from seg_adapt.models.build import build_classifier
 from seg_adapt.models.dilated_frontend import MARGIN, ChunkedConv2d, ReflectionMargin
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.weights import load_weights
-from seg_adapt.options import FrontendOptions, ModelOptions
+from seg_adapt.options import FrontendOptions
 from shared.errors import UserError
 
 
@@ -150,16 +149,3 @@ def test_torchvisions_convolutions_are_loaded(tmp_path):
     assert len(report.matched) == 26
     for name, conv in zip(convs, ours, strict=True):
         assert torch.equal(conv.weight, state[name])
-
-
-def test_the_toys_own_pretraining_fits(tmp_path):
-    torch.manual_seed(3)
-    classifier = build_classifier(ModelOptions(architecture="vgg16_frontend", width=1 / 32), 4)
-    torch.save(classifier.state_dict(), tmp_path / "toy.pth")
-    segmentor = frontend("reflect")
-    report = load_weights(segmentor, tmp_path / "toy.pth")
-    assert len(report.matched) == 26
-    for name in ("conv1.conv1_1.weight", "conv5.conv5_3.bias"):
-        assert torch.equal(
-            segmentor.stages.state_dict()[name], classifier.stages.state_dict()[name]
-        )

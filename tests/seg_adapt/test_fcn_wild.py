@@ -96,6 +96,11 @@ def test_image_labels_by_hand():
     alpha = torch.tensor([0.0, 0.4, 0.31, 0.1])
     # 0: never in the source; 1: 0.05 > 0.04; 2: 0.03 < 0.031; 3: 0 < 0.01.
     assert image_labels(logits, alpha).tolist() == [[False, True, False, False]]
+    # At 0.05 α_c class 2 is there, too; and not where four cells are asked for.
+    assert image_labels(logits, alpha, 0.05).tolist() == [[False, True, True, False]]
+    assert image_labels(logits, alpha, 0.05, 4).tolist() == [[False, True, False, False]]
+    assert image_labels(logits, alpha, 0.05, 5).tolist() == [[False, True, False, False]]
+    assert not image_labels(logits, alpha, 0.05, 6).any()
 
 
 # Global alignment, section 3.1

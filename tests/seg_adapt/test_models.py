@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 import torchvision
-from architectures import ALIGNED, ARCHITECTURES, noise, thin
+from architectures import ALIGNED, noise, thin
 from conftest import network
 from torch import nn
 
 from seg_adapt.models.aspp import ASPP
-from seg_adapt.models.build import build_classifier
 from seg_adapt.models.resnet import resnet_stages
-from seg_adapt.options import AsppOptions, ModelOptions
+from seg_adapt.options import AsppOptions
 from shared.errors import UserError
 
 
@@ -164,22 +163,6 @@ def test_undilated_stages_are_torchvision_s(architecture):
     images = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images))
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_classifier_has_the_segmentor_s_backbone(architecture):
-    classifier = build_classifier(ModelOptions(architecture=architecture, width=1 / 16), 7)
-    assert classifier(noise(64, 64)).shape == (2, 7, 1, 1)
-    segmentor = thin(architecture)
-    heads = tuple(f"stages.{stage}." for stage in segmentor.head_stages)
-    backbone = {n: t.shape for n, t in segmentor.state_dict().items() if not n.startswith(heads)}
-    ours = {n: t.shape for n, t in classifier.state_dict().items() if not n.startswith(heads)}
-    assert ours == backbone
-
-
-def test_a_classifier_of_another_network_is_refused():
-    with pytest.raises(UserError, match=r"MODEL\.WEIGHTS toy is for the ResNets and VGG-16s, not"):
-        build_classifier(ModelOptions(architecture="timm:resnet18"), 7)
 
 
 def test_width_scales_the_parameters():

@@ -13,7 +13,6 @@ from PIL import Image
 
 from seg_adapt import predict, train
 from seg_adapt.engine.checkpoint import load_method, resume_run
-from seg_adapt.engine.pretrain import weights_path
 from seg_adapt.engine.run import Run
 from seg_adapt.structures import TargetBatch
 from shared.cli import call
@@ -64,20 +63,12 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tiny(toy_root, toy_weights):
+def tiny(toy_root, tiny_network):
     """Settings that bring an experiment of the page down to seconds; gta5 is the toy's game."""
-    weights = weights_path(toy_root, "resnet18", toy_weights)
     return [
-        *(
-            "MODEL.DEVICE",
-            "cpu",
-            "DATASETS.ROOT",
-            str(toy_root / "toy"),
-            "DATALOADER.NUM_WORKERS",
-            "0",
-        ),
-        *("MODEL.ARCHITECTURE", "resnet18", "MODEL.WIDTH", str(toy_weights)),
-        *("MODEL.WEIGHTS", str(weights), "INPUT.CROP", "[48, 48]", "SOLVER.MAX_ITER", "2"),
+        *("MODEL.DEVICE", "cpu", "DATASETS.ROOT", str(toy_root / "toy")),
+        *("DATALOADER.NUM_WORKERS", "0", *tiny_network),
+        *("INPUT.CROP", "[48, 48]", "SOLVER.MAX_ITER", "2"),
         *("INPUT.SOURCE.SCALES", "[1.0, 1.0]", "INPUT.TARGET.SCALES", "[1.0, 1.0]"),
         *("SOLVER.IMS_PER_BATCH", "1", "TEST.PICTURES", "1"),
     ]

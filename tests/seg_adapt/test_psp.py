@@ -7,11 +7,9 @@ import torch
 from conftest import random_batches, tiny_segmentor
 from torch import Tensor, nn
 
-from seg_adapt.models.build import build_classifier
 from seg_adapt.models.psp import PyramidPooling, psp_classifier
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import load_weights
-from seg_adapt.options import ModelOptions
 from shared.errors import UserError
 
 
@@ -151,16 +149,6 @@ def test_files_and_checkpoints_hold_the_auxiliary_head(tmp_path):
     report = load_weights(second, tmp_path / "own.pt")
     assert not report.missing and not report.unexpected
     assert (second.stages["auxiliary"].classifier.bias == 3).all()
-
-
-def test_a_pretrained_classifier_fills_the_backbone(tmp_path):
-    classifier = build_classifier(ModelOptions(architecture="pspnet_resnet18", width=0.125), 7)
-    torch.save({"segmentor": classifier.state_dict()}, tmp_path / "toy.pt")
-    segmentor = pspnet()
-    report = load_weights(segmentor, tmp_path / "toy.pt")
-    assert {name.split(".")[1] for name in report.missing} == {"ppm", "head", "auxiliary"}
-    kernel = segmentor.stages["layer4"][1].conv2.weight
-    assert torch.equal(kernel, classifier.stages["layer4"][1].conv2.weight)
 
 
 def test_the_classifier_drops_whole_channels():

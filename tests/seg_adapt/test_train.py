@@ -144,14 +144,14 @@ def test_help_lists_the_methods(capsys):
 
 
 @pytest.fixture
-def scored(all_toys, tmp_path):
+def scored(all_toys, tmp_path, tiny_network):
     """The scores after one iteration on toy data."""
 
     def train_and_score(source, target, test, space):
         overrides = [
             *("DATASETS.ROOT", str(all_toys), "DATASETS.TRAIN", source, "DATASETS.TARGET", target),
             *("DATASETS.TEST", test, "DATASETS.LABEL_SPACE", space),
-            *("SOURCE_STAGE.ITERATIONS", "0", "MODEL.WEIGHTS", "", "MODEL.WIDTH", "0.125"),
+            *("SOURCE_STAGE.ITERATIONS", "0", *tiny_network, "MODEL.WEIGHTS", ""),
             *("INPUT.CROP", "[64, 64]", "SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0"),
         ]
         folder = tmp_path / "run"
@@ -218,7 +218,10 @@ def test_synthia_is_scored_by_its_16_and_13_class_protocols(scored):
         (["INPUT.FLIP", "2"], "INPUT.FLIP is 2.0"),
         (["INPUT.CROP", "[a, b]"], r"expected \[width, height\]"),
         (["SOLVER.STEPS", "[a, b]"], "expected whole numbers"),
-        (["SOLVER.PRECISION", "fp16"], "SOLVER.PRECISION is 'fp16', expected one of fp32, bf16"),
+        (
+            ["SOLVER.AMP.PRECISION", "fp32"],
+            "SOLVER.AMP.PRECISION is 'fp32', expected one of fp16, bf16",
+        ),
         (["TEST.WINDOW", "[321, 0]"], r"TEST.WINDOW is \[321, 0\], expected \[width, height\]"),
         (["TEST.STRIDE", "1.5"], "TEST.STRIDE is 1.5, expected above 0 and at most 1"),
         (["MODEL.ASPP.RATES", "[]"], r"MODEL.ASPP.RATES is \[\], expected whole numbers >= 1"),
@@ -320,7 +323,6 @@ def test_exit_code_of_the_real_process():
         "seg_adapt/train.py",
         "seg_adapt/predict.py",
         "seg_adapt/convert_weights.py",
-        "seg_adapt/pretrain_toy.py",
         "datasets/make_toy.py",
     ],
 )
@@ -329,3 +331,18 @@ def test_without_installation_one_line_says_what_to_do(script):
     result = subprocess_run("-E", "-S", script, "--help")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1 and "pip install -e ." in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--method", "source_only"], ["METHOD", "source_only"]])
+def test_source_only_of_any_experiment_has_no_stage_with_the_target(words):
+    def configured(*more):
+        words_of_dast = ["--config-file", "dast_gta5", *words, *more]
+        return train.configure(train.parser().parse(words_of_dast))
+
+    cfg = configured()
+    assert (cfg.METHOD, cfg.SELF_TRAINING.ROUNDS, cfg.SELECTION.METHOD) == (
+        "source_only",
+        0,
+        "none",
+    )
+    assert configured("SELF_TRAINING.ROUNDS", "2").SELF_TRAINING.ROUNDS == 2

@@ -119,16 +119,18 @@ def vgg_road():
     return method
 
 
-def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path):
-    """With dropout (ASPP-L), momentum and a schedule."""
-    whole = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+@pytest.mark.parametrize("amp", ["False", "True"])
+def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path, amp):
+    """With dropout (ASPP-L), momentum, a schedule and, in fp16, the scale of gradients."""
+    cfg = config("SEED", "3", "SOLVER.AMP.ENABLED", amp)
+    whole = Trainer(vgg_road(), cfg, device=CPU)
     logs = []
     whole.train(batches(), logs.append)
 
-    first = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+    first = Trainer(vgg_road(), cfg, device=CPU)
     first.train(batches(3), lambda _: None)
     torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = Trainer(vgg_road(), config("SEED", "3"), device=CPU)
+    second = Trainer(vgg_road(), cfg, device=CPU)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert second.iteration == 3
     torch.manual_seed(999)
@@ -137,6 +139,8 @@ def test_resumed_training_equals_the_uninterrupted_run_bit_by_bit(tmp_path):
     assert resumed == logs[3:]
     for key, value in whole.method.state_dict().items():
         assert torch.equal(value, second.method.state_dict()[key]), key
+    if amp == "True":  # a step overflowed, and would again without the scaler's state
+        assert first.amp.scaler.get_scale() == second.amp.scaler.get_scale() < 2**16
 
 
 class TwoStages(Method):
@@ -283,14 +287,19 @@ def batch_norm_source_only():
     return SourceOnly(tiny_segmentor(bn="train", bn_affine=True))
 
 
-METHODS = {"road": vgg_road, "batch_norm": batch_norm_source_only}
+FP16 = ["SOLVER.AMP.ENABLED", "True"]
+METHODS = {
+    "road": (vgg_road, []),
+    "road_fp16": (vgg_road, FP16),
+    "batch_norm": (batch_norm_source_only, []),
+}
 
 
 def train_and_save(folder):
     """What each of the processes trains, or one alone: its share of every iteration."""
     rank, world = distributed.rank(), distributed.world_size()
-    for name, method in METHODS.items():
-        run = Trainer(method(), config("SOLVER.ACCUMULATE", "2", "SEED", "3"), device=CPU)
+    for name, (method, keys) in METHODS.items():
+        run = Trainer(method(), config("SOLVER.ACCUMULATE", "2", "SEED", "3", *keys), device=CPU)
         mine = ([m for m in micro_batches(i, 2) if m[0] % world == rank] for i in range(3))
         run.train(lambda stage, start, mine=mine: mine, lambda _: 0)
         if rank == 0:
@@ -313,3 +322,46 @@ def test_two_processes_equal_one(trained, name):
         # The documented difference: running statistics of BatchNorm in training mode.
         if "running_" not in key and "num_batches" not in key:
             torch.testing.assert_close(value, two[key], rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_the_share_of_every_loss_is_logged_and_changes_nothing():
+    def trained(period):
+        torch.manual_seed(1)
+        method = Road(tiny_segmentor())
+        method.prepare()
+        trainer = Trainer(method, config("LOG_PERIOD", period), device=CPU)
+        logs = []
+        trainer.train(batches(2), logs.append)
+        return method, logs
+
+    method, logs = trained("2")
+    assert not any(name.startswith("gradient/") for name in logs[0])
+    assert {n for n in logs[1] if n.startswith("gradient/")} == {
+        "gradient/distillation",
+        "gradient/spatial",
+    }
+    assert all(logs[1][f"gradient/{name}"] > 0 for name in ("distillation", "spatial"))
+    plain, without = trained("99")
+    assert not any(name.startswith("gradient/") for log in without for name in log)
+    for ours, theirs in zip(method.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_share_is_the_ratio_of_norms_at_the_end_of_the_backbone():
+    torch.manual_seed(1)
+    method = AdaptSeg(tiny_segmentor())
+    ((_, source, target),) = micro_batches(0)
+    method.train()
+    weight = method.segmentor.stages["layer4"][-1].conv2.weight
+    norms = {}
+    for phase in method.steps(source, target):
+        if phase.group == "model":
+            for name, loss in phase.losses.items():
+                (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True)
+                norms[name] = gradient.square().sum().sqrt().item()
+        del phase
+    trainer = Trainer(method, config("LOG_PERIOD", "1"), device=CPU)
+    logs = trainer.step(micro_batches(0))
+    assert set(norms) - {"seg"}
+    for name in set(norms) - {"seg"}:
+        assert logs[f"gradient/{name}"] == pytest.approx(norms[name] / norms["seg"], rel=1e-4)

@@ -8,11 +8,10 @@ from conftest import network
 from fabricated import aspp, resnet_trunk, trained_vgg, unfilled, write
 
 from seg_adapt import convert_weights
-from seg_adapt.models.build import build_classifier
 from seg_adapt.models.preprocessing import Preprocessing
 from seg_adapt.models.segmentor import Segmentor
 from seg_adapt.models.weights import load_pretrained, load_weights, torchvision_weights
-from seg_adapt.options import AsppOptions, ModelOptions
+from seg_adapt.options import AsppOptions
 from shared.cli import call
 from shared.errors import MissingFileError, UserError
 
@@ -32,14 +31,19 @@ def test_own_files_and_checkpoints_round_trip(tmp_path):
     assert report.ignored == {"discriminator.0.weight": "not the segmentor's"}
 
 
-def test_a_pretrained_classifier_fills_the_backbone(tmp_path):
-    classifier = build_classifier(ModelOptions(architecture="resnet18", width=0.1), 7)
-    torch.save({"segmentor": classifier.state_dict()}, tmp_path / "toy.pth")
-    segmentor = network("resnet18", 5, width=0.1)
-    report = load_pretrained(segmentor, str(tmp_path / "toy.pth"))
-    assert {name.split(".")[1] for name in report.missing} == {"head"}
-    kernel = segmentor.stages["layer4"][0].conv1.weight
-    assert torch.equal(kernel, classifier.stages["layer4"][0].conv1.weight)
+@pytest.mark.parametrize(
+    ("architecture", "new"),
+    [("resnet18", {"head"}), ("pspnet_resnet18", {"ppm", "head", "auxiliary"})],
+)
+def test_a_backbone_alone_is_filled_in(tmp_path, architecture, new):
+    state = network(architecture, 7, width=0.1).state_dict()
+    backbone = {name: x for name, x in state.items() if name.split(".")[1] not in new}
+    torch.save({"segmentor": backbone}, tmp_path / "backbone.pth")
+    segmentor = network(architecture, 5, width=0.1)
+    report = load_pretrained(segmentor, str(tmp_path / "backbone.pth"))
+    assert {name.split(".")[1] for name in report.missing} == new
+    filled = segmentor.state_dict()
+    assert all(torch.equal(x, filled[name]) for name, x in backbone.items())
 
 
 def thin(depth: int, width: float = 0.1) -> Segmentor:

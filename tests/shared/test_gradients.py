@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from shared import checkpoint
 from shared.errors import UserError
-from shared.gradients import ClipOptions, guard, not_finite
+from shared.gradients import ClipOptions, balance_weight, guard, norms, not_finite
 
 
 def stepped(clip, *gradients):
@@ -96,3 +97,25 @@ def test_the_batch_is_named_and_kept(tmp_path):
     )
     kept = checkpoint.load(path)
     assert kept["iteration"] == 7 and torch.equal(kept["image"], image)
+
+
+def test_norms_of_losses_at_a_weight():
+    weight, other = (nn.Parameter(torch.tensor([[3.0, 4.0]])) for _ in range(2))
+    losses = {
+        "square": weight.square().sum(),
+        "elsewhere": other.sum(),
+        "constant": torch.tensor(1.0),
+    }
+    found = norms(losses, weight)
+    assert found == {"square": pytest.approx(10.0), "elsewhere": 0.0, "constant": 0.0}
+    assert weight.grad is None
+    losses["square"].backward()  # its graph is still there
+
+
+def test_losses_are_weighed_at_the_last_trained_layer():
+    layers = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
+    assert balance_weight(layers) is layers[2].weight
+    layers[2].requires_grad_(False)
+    assert balance_weight(layers) is layers[0].weight
+    layers.requires_grad_(False)
+    assert balance_weight(layers) is None

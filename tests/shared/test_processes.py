@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from shared.errors import MissingFileError, UserError
 from shared.processes import in_processes, prefetch, worker_count
@@ -146,3 +147,72 @@ def test_workers_end_with_the_process_that_started_them(working, by):
     while any(map(is_alive, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+# --- faults of workers ----------------------------------------------------------------------------
+
+
+def zeros(megabytes):
+    return {
+        "images": [torch.zeros(megabytes * 2**20, dtype=torch.uint8)],
+        "none": torch.zeros(0, 4),
+    }
+
+
+FAULTS = """
+import multiprocessing, os, signal, sys, time
+sys.path.insert(0, {folder!r})
+from shared.cli import run
+from shared.processes import prefetch
+from test_processes import zeros
+
+def main(argv=None):
+    results, kept = prefetch(zeros, [{megabytes}] * 99, 2, timeout={timeout}), []
+    kept.append(next(results))
+    if {number}:
+        os.kill(multiprocessing.active_children()[0].pid, {number})
+    if {number} == signal.SIGKILL:
+        time.sleep(60)  # the main process is elsewhere, as in a step
+    kept += results
+
+run(main)
+"""
+
+
+def fault(tmp_path, *before, megabytes=1, timeout=0, number=0):
+    """The exit code and the last line of a command whose worker meets a fault."""
+    folder = str(Path(__file__).parent)
+    script = FAULTS.format(folder=folder, megabytes=megabytes, timeout=timeout, number=number)
+    (tmp_path / "script.py").write_text(script)
+    command = [*before, sys.executable, "-W", "ignore", str(tmp_path / "script.py")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.returncode, ended.stderr
+
+
+def test_a_worker_that_the_system_kills_is_one_line_wherever_the_main_process_is(tmp_path):
+    code, line = fault(tmp_path, number=int(signal.SIGKILL))
+    assert code == 2 and "lack of memory" in line and "DATALOADER.NUM_WORKERS" in line
+
+
+def test_a_worker_that_gives_nothing_is_not_waited_for_for_ever(tmp_path):
+    code, line = fault(tmp_path, number=int(signal.SIGSTOP), timeout=3)
+    assert code == 2 and "gave nothing for 3 s" in line and "DATALOADER.TIMEOUT" in line
+
+
+def small_shared_memory() -> list[str]:
+    """The beginning of a command that has 16 MB of it; skips where the system allows none."""
+    command = ["unshare", "--mount", "--", "sh", "-c"]
+    mounted = 'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"'
+    try:
+        subprocess.run([*command, mounted, "sh", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a small /dev/shm")
+    return [*command, mounted, "sh"]
+
+
+@pytest.mark.parametrize("megabytes", [5, 30], ids=["after a while", "at once"])
+def test_no_room_for_the_results_of_workers_is_one_line(tmp_path, megabytes):
+    """It was a hang: the worker's thread that hands over has nobody who hears of its error."""
+    code, line = fault(tmp_path, *small_shared_memory(), megabytes=megabytes)
+    assert code == 2 and "no room in /dev/shm" in line and "--shm-size" in line

@@ -9,7 +9,7 @@ import torch
 from shared.data.records import SegmentationDataset, SegmentationRecord
 from shared.domain_losses import Domain
 from shared.errors import MissingFileError, UserError
-from shared.slots import BatchPlan, PairedLoader, Slots, share
+from shared.slots import BatchPlan, PairedLoader, Slots, check_room, share
 
 RECORDS = tuple(SegmentationRecord(name, Path(name), Path(name)) for name in "abcde")
 DATA = SegmentationDataset("made up", RECORDS, "gta5", "index", Path())
@@ -106,3 +106,12 @@ def test_what_cannot_be_divided_is_refused():
         share("SOLVER.ACCUMULATE", 3, 2)
     with pytest.raises(UserError, match=r"SOLVER.IMS_PER_BATCH is 0, expected at least 1"):
         share("SOLVER.IMS_PER_BATCH", 0, 1)
+
+
+def test_results_that_the_shared_memory_cannot_hold_are_refused_with_the_numbers():
+    """Of 3 MB each: two iterations' are held, and each of two workers is two ahead."""
+    images = torch.zeros(2 * 2**20, dtype=torch.uint8), torch.zeros(2**20, dtype=torch.uint8)
+    batches = [(0, {"source": images[0]}, {"target": images[1]})]
+    check_room(batches, 2, 18 * 2**20)
+    with pytest.raises(UserError, match=r"has 17 MB free .* 2 .* need 18 MB there: lower"):
+        check_room(batches, 2, 17 * 2**20 + 9)

@@ -8,11 +8,8 @@ import pytest
 
 from shared.data.label_maps import CITYSCAPES_19
 from shared.errors import UserError
-from shared.toy import DOMAINS, LABEL_IDS, THINGS, render, render_crops
-from shared.toy.crops import CROP_STYLES, RANDOM, crop_style
+from shared.toy import DOMAINS, LABEL_IDS, THINGS, render
 from shared.toy.domains import CONTENTS
-from shared.toy.styles import Style, domain_style, random_style
-from shared.toy.textures import bank
 from shared.toy.world import Item, far_to_near
 
 SMALL = {"height": 128, "width": 256}
@@ -220,47 +217,6 @@ def test_wrong_requests(arguments, message):
     domain, index, options = arguments
     with pytest.raises(UserError, match=message):
         render(domain, index, **options)
-
-
-def test_crops_are_deterministic_and_balanced():
-    images, classes = render_crops(4, seed=0, count=24, size=32)
-    assert images.shape == (24, 32, 32, 3)
-    assert images.dtype == np.uint8
-    assert classes.shape == (24,)
-    assert classes.dtype == np.int64
-    again = render_crops(4, seed=0, count=24, size=32)
-    assert images.tobytes() == again[0].tobytes()
-    assert np.array_equal(classes, again[1])
-    assert not np.array_equal(images, render_crops(4, seed=1, count=24, size=32)[0])
-    occurrences = np.bincount(classes, minlength=19)
-    occurrences = occurrences[occurrences > 0]
-    assert occurrences.max() - occurrences.min() <= 1
-
-
-def test_crops_cover_every_class_and_never_use_the_target():
-    seen = np.zeros(19, int)
-    for index in range(25):
-        seen += np.bincount(render_crops(index, seed=3, count=19, size=16)[1], minlength=19)
-    assert (seen > 0).all()
-    names = {crop_style(index, seed=3) for index in range(400)}
-    assert names == {RANDOM, *CROP_STYLES}
-    assert not names & {"real", "foggy", "dusk"}
-    for name in CROP_STYLES:
-        assert domain_style(name, np.random.default_rng(0)).family == "abstract"
-    assert domain_style("real", np.random.default_rng(0)).family == "photo"
-
-
-def test_random_styles_leave_the_photographic_bank_alone():
-    styles = [random_style(np.random.default_rng(k)) for k in range(50)]
-    assert all(isinstance(style, Style) and style.family == "abstract" for style in styles)
-    photo, abstract = bank("photo")[0], bank("abstract")[0]
-    for tile in abstract[1:]:
-        assert not any(np.array_equal(tile, other) for other in photo[1:])
-
-
-def test_crop_request_must_make_sense():
-    with pytest.raises(UserError, match="0 crops"):
-        render_crops(0, seed=0, count=0, size=32)
 
 
 def test_long_vehicles_are_painted_before_what_stands_in_front_of_their_side():
