@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from fvcore.common.config import CfgNode as Node
 
+from det_adapt.da_faster import DaFasterOptions
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from shared.config import differences, flatten, nested
 from shared.errors import UserError
@@ -159,7 +160,8 @@ def add_sap_config(cfg: Node) -> None:
     cfg.MODEL.ROI_BOX_HEAD.DROPOUT = 0.0  # between the head's fully connected layers
     detection = SapOptions(levels=DETECTION_LEVELS, guide_channels=0)
     detection.add_keys(cfg)  # explained in shared/sap/options.py
-    cfg.SAP.ENABLED = False  # False: the source only; no target image is opened
+    DaFasterOptions().add_keys(cfg)  # explained in det_adapt/da_faster.py
+    cfg.SAP.ENABLED = False  # and DA_FASTER: the source only; no target image is opened
     # of several maps that the RPN reads, those with a pyramid each; [] where it reads one
     cfg.SAP.FEATURES = []  # e.g. [p3, p4, p5]
     cfg.SAP.FEATURE_WEIGHTS = []  # of each one's loss; []: one over their number
@@ -207,14 +209,15 @@ def check(cfg: Node, tree: Node) -> None:
             "number of stages that are not trained"
         )
     plan = sap_plan(cfg)
-    if plan is None:
-        return
-    if cfg.MODEL.META_ARCHITECTURE != "SAPRCNN":
+    da_faster_options(cfg)
+    if adapts(cfg) and cfg.MODEL.META_ARCHITECTURE != "SAPRCNN":
+        key = "DA_FASTER.ENABLED" if plan is None else "SAP.ENABLED"
         raise UserError(
-            f"SAP.ENABLED needs MODEL.META_ARCHITECTURE SAPRCNN, got "
-            f"{cfg.MODEL.META_ARCHITECTURE}; SAP.ENABLED False trains on the source only"
+            f"{key} needs MODEL.META_ARCHITECTURE SAPRCNN, got {cfg.MODEL.META_ARCHITECTURE}; "
+            f"{key} False trains on the source only"
         )
-    plan.levels(cfg.MODEL.RPN.IN_FEATURES)
+    if plan is not None:
+        plan.levels(cfg.MODEL.RPN.IN_FEATURES)
 
 
 def check_torchvision(cfg: Node) -> None:
@@ -228,8 +231,25 @@ def check_torchvision(cfg: Node) -> None:
         )
 
 
+def adapts(cfg: Node) -> bool:
+    """Whether a run has an adversary, and thus a target."""
+    return cfg.SAP.ENABLED or cfg.DA_FASTER.ENABLED
+
+
+def lr_mult(cfg: Node, name: str) -> float:
+    """What the learning rate of a detector's parameter `name` is multiplied by: an adversary's."""
+    own = {"sap": cfg.SAP.LR_MULT, "da_faster": cfg.DA_FASTER.LR_MULT}
+    return own.get(name.partition(".")[0], 1.0)
+
+
+def da_faster_options(cfg: Node) -> DaFasterOptions | None:
+    """What `cfg.DA_FASTER` asks for; None where it is off."""
+    options = DaFasterOptions.from_config(cfg)
+    return options if options.enabled else None
+
+
 def sap_plan(cfg: Node) -> SapPlan | None:
-    """What `cfg.SAP` asks for; None on the source only."""
+    """What `cfg.SAP` asks for; None where it is off."""
     upper = SapOptions.from_config(cfg)
     if not cfg.SAP.ENABLED:
         return None

@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from det_adapt import toy
-from det_adapt.config import device_of, seed
+from det_adapt.config import adapts, device_of, seed
 from det_adapt.data.build import TrainLoader, classes_of, test_augmentation
 from det_adapt.data.loaders import samples_in_order
 from det_adapt.engines import build_trainer, engine_defaults, load_detector
@@ -93,7 +93,7 @@ class Run(run.Run):
 
     @property
     def stage(self) -> str:
-        return "adaptation" if self.cfg.SAP.ENABLED else "source"
+        return "adaptation" if adapts(self.cfg) else "source"
 
     @staticmethod
     def headline(scores: Mapping) -> str:

@@ -41,6 +41,8 @@ class SapLoss(nn.Module):
         pooled: what each pyramid sees, by its name.
     """
 
+    regions = 0  # see `Adversary`
+
     def __init__(
         self,
         plan: SapPlan,

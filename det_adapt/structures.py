@@ -1,5 +1,6 @@
 """What flows between data, detectors and evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ class Maps(NamedTuple):
 
     features: dict[str, list[Tensor]]  # f̂, N × (1, Ĉ, h, w)
     logits: dict[str, list[Tensor]]  # P̂ of those that the RPN reads: N × (1, A, h, w), no sigmoid
+    regions: Sequence[Tensor] = ()  # N × (n, D), the box head's of proposals; () unless asked for
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
+from det_adapt.config import adapts
 from shared.data.folders import data_root
 from shared.toy.layouts import ensure, toy_layouts
 
@@ -11,7 +12,7 @@ COUNT, VAL_COUNT = 400, 60
 
 def data_sets(cfg: CfgNode) -> list[str]:
     """All that a run reads."""
-    target = cfg.DATASETS.TARGET if cfg.SAP.ENABLED else ()
+    target = cfg.DATASETS.TARGET if adapts(cfg) else ()
     return [*cfg.DATASETS.TRAIN, *target, *cfg.DATASETS.TEST]
 
 

@@ -14,11 +14,12 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
+from det_adapt.config import adapts
 from det_adapt.engines import ENGINES, choose_engine, engine_config, engine_defaults
 from det_adapt.run import Run
 from det_adapt.source_stage import resolve_weights, source_config
 from shared import distributed
-from shared.config import CONFIGS, changed, read_experiment
+from shared.config import CONFIGS, changed, flatten, read_experiment
 from shared.errors import MissingFileError, UserError
 from shared.extensions import KEY as IMPORTS
 from shared.extensions import add_import_option
@@ -45,8 +46,8 @@ TOY_NOTICE = (
     "street-adapt train --config-file sapnet_sim10k"
 )
 BASELINE_NOTICE = (
-    "The first is the stage that the second starts from. Source only for as long: SAP.ENABLED "
-    "False and another --output, which --baseline then names."
+    "The first is the stage that the second starts from. Source only for as long: {} False and "
+    "another --output, which --baseline then names."
 )
 DETECTRON2_DEFAULT_OUTPUT = "./output"
 # Beginnings of the keys that a fair baseline has in common with the run.
@@ -55,7 +56,7 @@ _TRAINED_WITH = (
     *("SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATE", "SOLVER.BASE_LR", "SOLVER.OPTIMIZER"),
 )
 # The source stage decides these itself.
-_OF_ONE_STAGE = ("OUTPUT_DIR", "MODEL.WEIGHTS", "SAP.ENABLED")
+_OF_ONE_STAGE = ("OUTPUT_DIR", "MODEL.WEIGHTS", "SAP.ENABLED", "DA_FASTER.ENABLED")
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,9 @@ def _main(args: argparse.Namespace, argv: Sequence[str]) -> int:
     if distributed.is_main():
         print(run_.summary(scores))
         if baseline is not None and baseline == Path(cfg.MODEL.WEIGHTS):
-            print(BASELINE_NOTICE)
+            keys = ("SAP.ENABLED", "DA_FASTER.ENABLED")
+            values = flatten(cfg)
+            print(BASELINE_NOTICE.format(" False ".join(key for key in keys if values[key])))
     return 0
 
 
@@ -174,7 +177,7 @@ def _usable(run: Path) -> bool:
 
 def _baseline(cfg: CfgNode, engine: str, named: Path | None) -> Path | None:
     """The run named, or the source stage; that is shorter by nature, so without a warning."""
-    start = Path(cfg.MODEL.WEIGHTS) if cfg.SAP.ENABLED and cfg.MODEL.WEIGHTS else None
+    start = Path(cfg.MODEL.WEIGHTS) if adapts(cfg) and cfg.MODEL.WEIGHTS else None
     trained_with = () if named is None else _TRAINED_WITH
     return comparable_baseline(
         cfg,

@@ -5,7 +5,7 @@ from functools import partial
 
 from fvcore.common.config import CfgNode
 
-from det_adapt.config import seed
+from det_adapt.config import adapts, seed
 from det_adapt.data.loaders import SlotDataset
 from det_adapt.data.samples import Augmentation
 from det_adapt.structures import Sample
@@ -51,7 +51,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
     """This process's (source, target) samples of every forward from the iteration `start` on,
     SOLVER.ACCUMULATE of them an iteration.
 
-    Without SAP.ENABLED there is no target. What is missing is named here, not in the first
+    Without an adversary there is no target. What is missing is named here, not in the first
     iteration; `start` may be changed until then.
 
     Attributes:
@@ -71,7 +71,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
         )
         _check_classes(cfg, source.classes)
         target = None
-        if cfg.SAP.ENABLED:
+        if adapts(cfg):
             target = SlotDataset(
                 target_dataset(cfg), augmentation, domain=Domain.TARGET, seed=seed(cfg)
             )
@@ -98,7 +98,7 @@ class TrainLoader(Iterable[tuple[list[Sample], list[Sample] | None]]):
 def _joined(cfg: CfgNode, key: str, names: Sequence[str], *, labeled: bool) -> DetectionDataset:
     """The data sets of several names as one, their records in the order of the names."""
     if not names:
-        hint = " or set SAP.ENABLED False" if key == "DATASETS.TARGET" else ""
+        hint = " or set SAP.ENABLED and DA_FASTER.ENABLED False" if key == "DATASETS.TARGET" else ""
         raise UserError(f"{key} is empty: name a data set, e.g. ('cityscapes_det_train',){hint}")
     root = data_root(cfg.DATASETS.ROOT)
     # Of a target no box is read: it may well have other classes.

@@ -11,7 +11,7 @@ from detectron2.solver import get_default_optimizer_params
 from torch import nn
 
 from det_adapt import weights
-from det_adapt.config import device_of
+from det_adapt.config import device_of, lr_mult
 from det_adapt.weight_names import to_detectron2
 from shared.errors import UserError
 from shared.gradients import ClipOptions, guard
@@ -35,14 +35,14 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or Adam over Detectron2's parameter groups; the pyramid's rate times SAP.LR_MULT."""
+    """SGD or Adam over Detectron2's parameter groups; an adversary's rate times its LR_MULT."""
     groups = get_default_optimizer_params(
         model,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        lr_factor_func=lambda name: cfg.SAP.LR_MULT if name.startswith("sap.") else 1.0,
+        lr_factor_func=lambda name: lr_mult(cfg, name),
     )
     common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
     if cfg.SOLVER.OPTIMIZER == "ADAM":

@@ -6,11 +6,14 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from det_adapt.config import SapPlan, sap_plan
+from det_adapt.adversaries import adversarial_losses, as_in_tests, needs
+from det_adapt.config import SapPlan, da_faster_options, sap_plan
+from det_adapt.da_faster import DaFasterLoss, DaFasterOptions
 from det_adapt.detectron2_engine.catalog import register_datasets
 from det_adapt.engines import check_losses
 from det_adapt.sap_loss import SapLoss, valid_areas
@@ -33,14 +36,20 @@ class SAPRCNN(GeneralizedRCNN):
     either engine.
 
     Args:
-        plan: None: an R-CNN without adversary, which takes Detectron2's own batches.
+        plan, da_faster: the pyramids and DA-Faster's heads; both None: an R-CNN without adversary,
+            which takes Detectron2's own batches.
         lower_feature: the backbone's map of the plan's lower pyramid.
         arguments: GeneralizedRCNN's.
     """
 
     @configurable
     def __init__(
-        self, *, plan: SapPlan | None = None, lower_feature: str = "", **arguments: Any
+        self,
+        *,
+        plan: SapPlan | None = None,
+        lower_feature: str = "",
+        da_faster: DaFasterOptions | None = None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         shapes, self.read = self.backbone.output_shape(), self.proposal_generator.in_features
@@ -52,10 +61,25 @@ class SAPRCNN(GeneralizedRCNN):
         self.feature_channels = shapes[self.read[0]].channels
         self.anchors = self.proposal_generator.anchor_generator.num_anchors[0]
         self.lower_channels = shapes[lower_feature].channels if lower_feature else None
-        self.sap = None
+        self.sap = self.da_faster = None
         if plan is not None:
             at = (lower_feature, self.lower_channels)
             self.sap = SapLoss(plan, self.read, self.feature_channels, self.anchors, at)
+        if da_faster is not None:
+            kinds = Res5ROIHeads | StandardROIHeads
+            if not isinstance(self.roi_heads, kinds) or isinstance(self.roi_heads, CascadeROIHeads):
+                raise UserError(
+                    f"DA_FASTER reads what one box head makes of regions, and MODEL.ROI_HEADS.NAME "
+                    f"is {type(self.roi_heads).__name__}: use StandardROIHeads or Res5ROIHeads"
+                )
+            region_channels = self.roi_heads.box_predictor.cls_score.in_features
+            self.da_faster = DaFasterLoss(
+                da_faster, self.read, self.feature_channels, region_channels
+            )
+
+    @property
+    def adversaries(self) -> list[nn.Module]:
+        return [each for each in (self.sap, self.da_faster) if each is not None]
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -67,8 +91,8 @@ class SAPRCNN(GeneralizedRCNN):
         if cfg.MODEL.ROI_BOX_HEAD.DROPOUT:
             add_dropout(parts["roi_heads"].box_head, cfg.MODEL.ROI_BOX_HEAD.DROPOUT)
         mean, std = pixel_statistics(cfg)
-        own = {"plan": plan, "lower_feature": feature, "pixel_mean": mean, "pixel_std": std}
-        return parts | own
+        own = {"plan": plan, "lower_feature": feature, "da_faster": da_faster_options(cfg)}
+        return parts | own | {"pixel_mean": mean, "pixel_std": std}
 
     def forward(self, batched_inputs: Inputs | tuple[Inputs, Inputs | None]) -> Any:
         """Training: the losses of (source, target), or of a list, the source alone, where there is
@@ -77,22 +101,23 @@ class SAPRCNN(GeneralizedRCNN):
             return super().forward(batched_inputs)
         alone = isinstance(batched_inputs, list)
         source, target = (batched_inputs, None) if alone else batched_inputs
-        if self.sap is None:
+        if not self.adversaries:
             losses = super().forward(source)
             check_losses(losses)
             return losses
         if target is None:
             raise UserError(
-                "SAP.ENABLED trains on pairs (source, target), got a batch of the source alone: "
+                "an adversary trains on pairs (source, target), got a batch of the source alone: "
                 "take det_adapt.PairedTrainLoader(cfg), as det_adapt.SapTrainer does, or set "
-                "SAP.ENABLED False"
+                "SAP.ENABLED and DA_FASTER.ENABLED False"
             )
         storage = get_event_storage()
         losses, source_maps = self._source(source)
-        sap_losses, logs = self.sap(source_maps, self._target(target), storage.iter)
+        target_maps = self._target(target)
+        others, logs = adversarial_losses(self.adversaries, source_maps, target_maps, storage.iter)
         for name, value in logs.items():
             storage.put_scalar(name, value.item())
-        losses |= sap_losses
+        losses |= others
         check_losses(losses)
         return losses
 
@@ -115,23 +140,41 @@ class SAPRCNN(GeneralizedRCNN):
 
     def _source(self, inputs: Inputs) -> tuple[Losses, Maps]:
         # The RPN keeps its logits to itself; calling its head again would cost it a second time.
-        head = self.proposal_generator.rpn_head
-        with _outputs_of(self.backbone) as features, _outputs_of(head) as predictions:
+        generator = self.proposal_generator
+        with (
+            _outputs_of(self.backbone) as features,
+            _outputs_of(generator.rpn_head) as predictions,
+            _outputs_of(generator) as proposed,
+        ):
             losses = super().forward(inputs)
-        [(logits, _)] = predictions
-        return losses, self._maps(features[0], dict(zip(self.read, logits, strict=True)), inputs)
+        [(logits, _)], [(proposals, _)] = predictions, proposed
+        known = dict(zip(self.read, logits, strict=True))
+        return losses, self._maps(features[0], known, inputs, proposals)
 
     def _target(self, inputs: Inputs) -> Maps:
-        return self._maps(self.backbone(self.preprocess_image(inputs).tensor), {}, inputs)
+        images = self.preprocess_image(inputs)
+        features, known, proposals = self.backbone(images.tensor), {}, []
+        if needs(self.adversaries).regions:
+            generator = self.proposal_generator
+            with _outputs_of(generator.rpn_head) as predictions, as_in_tests(generator):
+                proposals, _ = generator(images, features)
+            [(logits, _)] = predictions
+            known = dict(zip(self.read, logits, strict=True))
+        return self._maps(features, known, inputs, proposals)
 
-    def _maps(self, features: dict[str, Tensor], logits: dict[str, Tensor], inputs: Inputs) -> Maps:
-        """What belongs to the images, of the maps that the adversary asks for."""
-        if self.sap is None:
-            return Maps({}, {})
+    def _maps(
+        self,
+        features: dict[str, Tensor],
+        logits: dict[str, Tensor],
+        inputs: Inputs,
+        proposals: list[Instances],
+    ) -> Maps:
+        """What belongs to the images, of what the adversaries ask for."""
+        wanted = needs(self.adversaries)
         sizes = [tuple(entry["image"].shape[-2:]) for entry in inputs]
-        crops = {name: self._crops(features, name, sizes) for name in self.sap.features}
+        crops = {name: self._crops(features, name, sizes) for name in wanted.features}
         guides = {}
-        for name in self.sap.guides:
+        for name in wanted.guides:
             whole = logits[name] if name in logits else self._logits(features[name])
             # The head's 3×3 convolution looks into the padding: there, the guide is that of the
             # crop.
@@ -139,7 +182,21 @@ class SAPRCNN(GeneralizedRCNN):
                 guide if guide.shape[-2:] == crop.shape[-2:] else self._logits(crop)
                 for guide, crop in zip(whole.split(1), crops[name], strict=True)
             ]
-        return Maps(crops, guides)
+        regions = ()
+        if wanted.regions:
+            boxes = [own.proposal_boxes[: wanted.regions] for own in proposals]
+            regions = self._vectors(features, boxes)
+        return Maps(crops, guides, regions)
+
+    def _vectors(self, features: dict[str, Tensor], boxes: list[Boxes]) -> list[Tensor]:
+        """Per image (n, D), what the box predictor sees of its boxes."""
+        heads = self.roi_heads
+        maps = [features[name] for name in heads.in_features]
+        if isinstance(heads, Res5ROIHeads):
+            vectors = heads.res5(heads.pooler(maps, boxes)).mean(dim=(2, 3))
+        else:
+            vectors = heads.box_head(heads.box_pooler(maps, boxes))
+        return list(vectors.split([len(own) for own in boxes]))
 
     def _crops(
         self, features: dict[str, Tensor], name: str, sizes: list[tuple[int, int]]

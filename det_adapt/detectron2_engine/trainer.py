@@ -46,7 +46,7 @@ from shared.run.folder import dump_config
 
 class PairedTrainLoader(TrainLoader):
     """This process's (source, target) of every iteration, each a list of Detectron2's dictionaries;
-    without SAP.ENABLED the source alone, a batch as Detectron2's own."""
+    without an adversary the source alone, a batch as Detectron2's own."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg, rank=distributed.rank(), world_size=distributed.world_size())

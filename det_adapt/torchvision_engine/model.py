@@ -6,7 +6,9 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from det_adapt.config import sap_plan
+from det_adapt.adversaries import adversarial_losses, as_in_tests, needs
+from det_adapt.config import da_faster_options, sap_plan
+from det_adapt.da_faster import DaFasterLoss
 from det_adapt.sap_loss import SapLoss, valid_areas
 from det_adapt.structures import Detections, Losses, Maps, Sample
 from det_adapt.timm_body import pixel_statistics
@@ -20,10 +22,11 @@ Size = tuple[int, int]
 
 
 class SapRCNN(nn.Module):
-    """Faster or Mask R-CNN, a `det_adapt.engines.Detector`, and its adversary `sap`.
+    """Faster or Mask R-CNN, a `det_adapt.engines.Detector`, and its adversaries.
 
-    Parts have the names that they have in Detectron2's engine. `sap` is None where the run has no
-    target domain; it draws its weights last, so that the detector starts the same without it.
+    Parts have the names that they have in Detectron2's engine. `sap` and `da_faster` are None where
+    the run does not adapt by them; they draw their weights last, so that the detector starts the
+    same without them.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -47,10 +50,18 @@ class SapRCNN(nn.Module):
         for name, values in zip(("mean", "std"), pixel_statistics(cfg), strict=True):
             values = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
             self.register_buffer(f"pixel_{name}", values, persistent=False)
-        plan, self.sap = sap_plan(cfg), None
+        plan, heads = sap_plan(cfg), da_faster_options(cfg)
+        self.sap = self.da_faster = None
         if plan is not None:
             at = (lower, self.lower_channels)
             self.sap = SapLoss(plan, self.read, self.feature_channels, self.anchors, at)
+        if heads is not None:
+            region_channels = self.roi_heads.box_predictor.cls_score.in_features
+            self.da_faster = DaFasterLoss(heads, self.read, self.feature_channels, region_channels)
+
+    @property
+    def adversaries(self) -> list[nn.Module]:
+        return [each for each in (self.sap, self.da_faster) if each is not None]
 
     def forward(
         self, source: list[Sample], target: list[Sample] | None, iteration: int = 0
@@ -61,10 +72,10 @@ class SapRCNN(nn.Module):
             iteration: from 0, of the schedule of λ.
         """
         losses, maps = self.source(source)
-        if self.sap is None or target is None:
+        if target is None:
             return losses, {}
-        sap_losses, logs = self.sap(maps, self.target(target), iteration)
-        return losses | sap_losses, logs
+        others, logs = adversarial_losses(self.adversaries, maps, self.target(target), iteration)
+        return losses | others, logs
 
     def source(self, samples: list[Sample]) -> tuple[Losses, Maps]:
         images, sizes = self.batch_images(samples)
@@ -74,12 +85,19 @@ class SapRCNN(nn.Module):
         logits, deltas = self.rpn.head(features)
         proposals, losses = self.rpn(features, logits, deltas, sizes, targets)
         _, box_losses = self.roi_heads(self._pooled(maps), proposals, sizes, targets)
-        seen = self._maps(maps, dict(zip(self.read, logits, strict=True)), sizes)
-        return losses | box_losses, seen
+        known = dict(zip(self.read, logits, strict=True))
+        return losses | box_losses, self._maps(maps, known, sizes, proposals)
 
     def target(self, samples: list[Sample]) -> Maps:
         images, sizes = self.batch_images(samples)
-        return self._maps(self.backbone(images), {}, sizes)
+        maps, known, proposals = self.backbone(images), {}, []
+        if needs(self.adversaries).regions:
+            features = [maps[name] for name in self.read]
+            logits, deltas = self.rpn.head(features)
+            known = dict(zip(self.read, logits, strict=True))
+            with as_in_tests(self.rpn):
+                proposals, _ = self.rpn(features, logits, deltas, sizes)
+        return self._maps(maps, known, sizes, proposals)
 
     @torch.no_grad()
     def detect(self, samples: list[Sample]) -> list[Detections]:
@@ -118,25 +136,34 @@ class SapRCNN(nn.Module):
     def _pooled(self, maps: dict[str, Tensor]) -> list[Tensor]:
         return [maps[name] for name in self.pooled]
 
-    def _maps(self, maps: dict[str, Tensor], logits: dict[str, Tensor], sizes: list[Size]) -> Maps:
-        """What belongs to the images, of the maps that the adversary asks for. Their logits are
-        recomputed where the head's 3×3 convolution has seen padding, or has not been run."""
-        if self.sap is None:
-            return Maps({}, {})
+    def _maps(
+        self,
+        maps: dict[str, Tensor],
+        logits: dict[str, Tensor],
+        sizes: list[Size],
+        proposals: list[Tensor],
+    ) -> Maps:
+        """What belongs to the images, of what the adversaries ask for. Logits are recomputed where
+        the head's 3×3 convolution has seen padding, or has not been run."""
+        wanted = needs(self.adversaries)
         stride, rounds_down = self.backbone.strides, self.backbone.rounds_down
         crops = {
             name: valid_areas(maps[name], sizes, stride[name], rounds_down=rounds_down)
-            for name in self.sap.features
+            for name in wanted.features
         }
         guides = {}
-        for name in self.sap.guides:
+        for name in wanted.guides:
             whole = maps[name]
             if len(set(sizes)) > 1 or crops[name][0].shape[-2:] != whole.shape[-2:]:
                 guides[name] = [self.rpn.head([each])[0][0] for each in crops[name]]
             else:
                 known = logits[name] if name in logits else self.rpn.head([whole])[0][0]
                 guides[name] = list(known.split(1))
-        return Maps(crops, guides)
+        regions = ()
+        if wanted.regions:
+            best = [own[: wanted.regions] for own in proposals]
+            regions = self.roi_heads.vectors(self._pooled(maps), best)
+        return Maps(crops, guides, regions)
 
 
 def _check_named(cfg: CfgNode) -> None:

@@ -146,6 +146,11 @@ class DetectorHeads(RoIHeads):
                 each["masks"] = own
         return detections, {}
 
+    def vectors(self, features: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Per image (n, D), what the box predictor sees of boxes (n, 4)."""
+        vectors = _vectors(self._regions(features, boxes))
+        return list(vectors.split([len(own) for own in boxes]))
+
     def add_gt_proposals(self, proposals: list[Tensor], gt_boxes: list[Tensor]) -> list[Tensor]:
         # An image without any proposal has nothing else to train on, and torchvision's matcher
         # refuses it.

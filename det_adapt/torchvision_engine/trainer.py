@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from det_adapt import weights
-from det_adapt.config import device_of, seed
+from det_adapt.config import device_of, lr_mult, seed
 from det_adapt.data.build import TrainLoader
 from det_adapt.engines import check_losses, engine_defaults, not_finite, seed_forward
 from det_adapt.structures import Sample
@@ -143,12 +143,12 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> LoadReport | None:
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or Adam over the trained parameters, with Detectron2's exceptions: norms have a weight
-    decay of their own, biases a rate; and the pyramid's rate is times SAP.LR_MULT."""
+    decay of their own, biases a rate; and an adversary's rate is times its LR_MULT."""
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, module in model.named_modules():
         decay = solver.WEIGHT_DECAY_NORM if isinstance(module, _NORMS) else solver.WEIGHT_DECAY
-        adversary = cfg.SAP.LR_MULT if name.split(".")[0] == "sap" else 1.0
+        adversary = lr_mult(cfg, f"{name}.")
         for own, parameter in module.named_parameters(recurse=False):
             bias = solver.BIAS_LR_FACTOR if own == "bias" else 1.0
             if parameter.requires_grad:

@@ -122,6 +122,14 @@ ADVERSARY = {
     "SAP.EMBED_CHANNELS": 32,
 }
 
+DA_FASTER = {
+    "DA_FASTER.ENABLED": True,
+    "DA_FASTER.REGIONS": 8,
+    "DA_FASTER.IMAGE_CHANNELS": 8,
+    "DA_FASTER.INSTANCE_CHANNELS": 12,
+    "DA_FASTER.DROPOUT": 0.0,
+}
+
 
 def config(engine, keys, **more):
     """`COMMON` with other `keys`; in `more`, names have `__` for dots."""

@@ -36,11 +36,11 @@ VGG_ROWS, RESNET_ROWS = 600 // 16, -(-600 // 16)
 
 def test_they_were_found_in_pairs():
     released = {f"{pair}_released" for pair in PAPER}
-    fpn = {"foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn"}
-    assert {*PAPER, *released, *fpn, "toy", "toy_foggy", "toy_clipart", "toy_efficientnet"} == set(
-        PAIRS
-    )
-    assert len(FILES) == 2 * len(PAIRS)
+    fpn = {"foggy_fpn", "foggy_masks_fpn", "sim10k_fpn", "toy_fpn", "toy_efficientnet"}
+    assert {*PAPER, *released, *fpn, "toy", "toy_foggy", "toy_clipart"} == set(PAIRS)
+    da_faster = {path.stem for path in FILES if path.stem.startswith("da_faster")}
+    assert da_faster == {"da_faster_foggy", "da_faster_sim10k", "da_faster_toy"}
+    assert len(FILES) == 2 * len(PAIRS) + len(da_faster)
 
 
 @pytest.mark.detectron2
@@ -66,7 +66,9 @@ def test_it_builds_and_says_what_it_is(path):
     with torch.device("meta"):
         model = SapRCNN(cfg)
     build_optimizer(cfg, model)
-    assert (model.sap is None) == path.stem.startswith("source_")
+    kind = path.stem.partition("_")[0]
+    assert (model.sap is None) == (kind != "sapnet")
+    assert (model.da_faster is None) == (kind != "da")
     assert max(cfg.SOLVER.STEPS) < cfg.SOLVER.MAX_ITER
 
 

@@ -218,7 +218,7 @@ def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn"])
+@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn", "da_faster_toy"])
 def test_two_processes_equal_one(toy_root, tmp_path, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [

@@ -282,6 +282,10 @@ ADVERSARIES = {  # the experiments, and what their adversaries log
     "sapnet_toy_fpn": {
         *("loss/sap_p3", "loss/sap_p4", "accuracy/domain_p3", "accuracy/domain_p4"),
     },
+    "da_faster_toy": {
+        *("loss/da_image", "loss/da_instance", "loss/da_consistency"),
+        *("accuracy/da_image", "accuracy/da_instance"),
+    },
 }
 OVERRIDES = {
     "sapnet_toy_fpn": ["SOLVER.AMP.ENABLED", "True", "SOLVER.ACCUMULATE", "2"],
@@ -398,11 +402,12 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
     whole, toy_root, tmp_path, caplog
 ):
     engine, (adapted, _) = whole.engine, whole.result
-    source = whole.settings(toy_root, tmp_path / "1", "SAP.ENABLED", "False")
+    off = ["SAP.ENABLED", "False", "DA_FASTER.ENABLED", "False"]
+    source = whole.settings(toy_root, tmp_path / "1", *off)
     fresh = build_trainer(engine, whole.settings(toy_root, tmp_path / "0")).model.state_dict()
     without = build_trainer(engine, source).model.state_dict()
     # With and without adversary, the detector starts the same.
-    assert not any(name.startswith("sap.") for name in without)
+    assert not any(name.startswith(("sap.", "da_faster.")) for name in without)
     assert all(torch.equal(fresh[name], tensor) for name, tensor in without.items())
     trained = train(engine, source)[0].model.state_dict()
     [path] = [p for p in (tmp_path / "1").rglob("*") if p.name in ("last.pt", "model_final.pth")]
@@ -411,7 +416,8 @@ def test_adaptation_starts_from_the_source_stage_and_its_detector(
         engine, whole.settings(toy_root, tmp_path / "2", "MODEL.WEIGHTS", str(path))
     )
     continued.load_weights()
-    assert "missing (new layers): sap." in caplog.text
+    new = "da_faster." if whole.experiment.startswith("da_faster") else "sap."
+    assert f"missing (new layers): {new}" in caplog.text
     state = continued.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in trained.items())
     assert set(state) == set(adapted.model.state_dict())

@@ -5,6 +5,7 @@ import torch
 from networks import (
     ADVERSARY,
     C4,
+    DA_FASTER,
     EMPTY,
     FPN,
     FPN_GN,
@@ -67,7 +68,7 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def engines(request):
     """(ours, Detectron2's) with the same weights, built from the same keys."""
-    keys = MODELS[request.param] | ADVERSARY
+    keys = MODELS[request.param] | ADVERSARY | DA_FASTER
     ours, theirs = tamed(build("torchvision", keys)), build("detectron2", keys)
     unlike = theirs.load_state_dict(to_detectron2(ours.state_dict()), strict=False)
     assert counters_only(unlike.missing_keys) and not unlike.unexpected_keys
@@ -232,7 +233,10 @@ def test_maps_of_both_domains(engines, samples):
     pairs.append((ours.target(target), theirs.target(target)))
     padded = len({each.image.shape for each in samples}) > 1 or ours.backbone.divisor > 1
     for found, expected in pairs:
-        assert found.features.keys() == expected.features.keys() == set(ours.sap.features)
+        wanted = {*ours.sap.features, *ours.read}
+        assert found.features.keys() == expected.features.keys() == wanted
+        for own, true in zip(found.regions, expected.regions, strict=True):
+            assert close(own, true) and len(own) == 8
         assert found.logits.keys() == expected.logits.keys() == set(ours.sap.guides)
         for name, maps in found.features.items():
             for own, true in zip(maps, expected.features[name], strict=True):

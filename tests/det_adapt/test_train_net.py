@@ -306,7 +306,7 @@ def test_bad_input_is_one_line(settings, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn"])
+@pytest.mark.parametrize("experiment", ["sapnet_toy", "sapnet_toy_fpn", "da_faster_toy"])
 def test_two_processes_equal_one(root, settings, tmp_path, capsys, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
@@ -315,7 +315,7 @@ def test_two_processes_equal_one(root, settings, tmp_path, capsys, experiment):
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
         *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "200", "SOLVER.OPTIMIZER", "SGD"),
-        *("SOLVER.BASE_LR", "0.01", "SAP.LR_MULT", "1.0"),
+        *("SOLVER.BASE_LR", "0.01", "SAP.LR_MULT", "1.0", "DA_FASTER.DROPOUT", "0.0"),
         *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0"),
         # Their statistics are those of both processes' images.
         *("SAP.EMBED_NORM", "bn", "SAP.Z_NORM", "bn"),
