@@ -115,8 +115,8 @@ class DaFasterLoss(nn.Module):
 
         Of the plain features: backbone and heads all learn to agree.
         """
-        regions = [logits.float().sigmoid() for logits in self._regions(maps)]
-        cells = [logits.float().sigmoid().mean() for logits in self._cells(maps)]
+        regions = [_probabilities(logits) for logits in self._regions(maps)]
+        cells = [_probabilities(logits).mean() for logits in self._cells(maps)]
         images = torch.stack(cells).view(len(self.features), -1).mean(dim=0)
         return [
             (mean - own).abs().sum() / max(len(own), 1)
@@ -133,6 +133,11 @@ class DaFasterLoss(nn.Module):
 
 def _cross_entropies(logits: dict[Domain, list[Tensor]]) -> list[Tensor]:
     return [domain_bce(own, domain) for domain, each in logits.items() for own in each]
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """In fp32 at least, under autocast too, as cross-entropies are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
 
 
 def _mean(losses: list[Tensor]) -> Tensor:
