@@ -280,6 +280,8 @@ class Trainer:
 
 def _in_parallel(model: nn.Module) -> nn.Module:
     """Gradients averaged over processes; Detectron2's own trainer cannot on CPUs."""
+    if distributed.world_size() == 1:
+        return model
     on_gpu = next(model.parameters()).device.type == "cuda"
     devices = [torch.cuda.current_device()] if on_gpu else None
     return create_ddp_model(model, device_ids=devices, broadcast_buffers=False)
