@@ -337,7 +337,10 @@ def test_classes_are_restricted_and_data_sets_joined(described):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["DATASETS.TARGET", "()"], "DATASETS.TARGET is empty.*SAP.ENABLED False"),
+        (
+            ["DATASETS.TARGET", "()"],
+            "DATASETS.TARGET is empty.*SAP.ENABLED and DA_FASTER.ENABLED False",
+        ),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (["DATASETS.TARGET", "('sim10',)"], "did you mean 'sim10k"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "8"], r"has 2 classes \(car, person\): set it to 2"),
