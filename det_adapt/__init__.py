@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 if TYPE_CHECKING:
-    from det_adapt.config import SapPlan, add_sap_config
+    from det_adapt.config import add_sap_config
     from det_adapt.da_faster import DaFasterOptions
     from det_adapt.detectron2_engine import (
         SAPRCNN,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SapTrainer,
         register_datasets,
     )
+    from det_adapt.sap_plan import SapPlan
     from shared.sap import SapOptions
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 _HOMES = {
     "DaFasterOptions": "det_adapt.da_faster",
     "SapOptions": "shared.sap",
-    "SapPlan": "det_adapt.config",
+    "SapPlan": "det_adapt.sap_plan",
     "add_sap_config": "det_adapt.config",
 }
 
