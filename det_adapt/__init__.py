@@ -1,7 +1,8 @@
-"""SAPNet for detectors, on Detectron2 or torchvision.
+"""SAPNet and DA-Faster for detectors, on Detectron2 or torchvision.
 
 Where Detectron2 is installed, importing this registers what its tools find by name: the meta-
-architecture SAPRCNN, the backbone build_vgg16_backbone, every data set (docs/detectron2.md).
+architecture SAPRCNN, the backbones build_vgg16_backbone and build_timm_fpn_backbone, every data set
+(docs/detectron2.md).
 """
 
 from importlib import import_module
@@ -10,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 if TYPE_CHECKING:
-    from det_adapt.config import SapPlan, add_sap_config
+    from det_adapt.config import add_sap_config
+    from det_adapt.da_faster import DaFasterOptions
     from det_adapt.detectron2_engine import (
         SAPRCNN,
         PairedTrainLoader,
         SapTrainer,
         register_datasets,
     )
+    from det_adapt.sap_plan import SapPlan
     from shared.sap import SapOptions
 
 __all__ = [
     "SAPRCNN",
+    "DaFasterOptions",
     "PairedTrainLoader",
     "SapOptions",
     "SapPlan",
@@ -29,8 +33,9 @@ __all__ = [
     "register_datasets",
 ]
 _HOMES = {
+    "DaFasterOptions": "det_adapt.da_faster",
     "SapOptions": "shared.sap",
-    "SapPlan": "det_adapt.config",
+    "SapPlan": "det_adapt.sap_plan",
     "add_sap_config": "det_adapt.config",
 }
 

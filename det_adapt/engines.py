@@ -36,6 +36,7 @@ class Detector(Protocol):
     feature_channels: int  # Ĉ
     anchors: int  # A, per cell
     lower_channels: int | None  # C of SAP.LOWER.FEATURE; None where that is empty
+    adversaries: list[nn.Module]  # `det_adapt.adversaries.Adversary`: `sap`, `da_faster`
 
     def source(self, samples: list[Sample]) -> tuple[Losses, Maps]:
         """Training mode. The task's losses: loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg,
@@ -43,7 +44,8 @@ class Detector(Protocol):
         ...
 
     def target(self, samples: list[Sample]) -> Maps:
-        """Training mode. Backbone and RPN head only: no proposals, no boxes, no annotation."""
+        """Training mode. No annotation; backbone and RPN head only, unless an adversary reads
+        proposals."""
         ...
 
     def detect(self, samples: list[Sample]) -> list[Detections]:
@@ -55,7 +57,7 @@ class Trainer(Protocol):
     """A training run of an engine, in the folder OUTPUT_DIR.
 
     Attributes:
-        model: a `Detector`, on its device; its `sap` is the adversary, or None.
+        model: a `Detector`, on its device.
         iteration: how many are done.
     """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from det_adapt.config import SapPlan
+from det_adapt.sap_plan import SapPlan
 from det_adapt.structures import Losses, Maps
 from shared.errors import UserError
 from shared.sap import SapOptions, SpatialAttentionPyramid, sap_losses

@@ -12,11 +12,12 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from det_adapt.adversaries import adversarial_losses, as_in_tests, needs
-from det_adapt.config import SapPlan, da_faster_options, sap_plan
+from det_adapt.config import da_faster_options
 from det_adapt.da_faster import DaFasterLoss, DaFasterOptions
 from det_adapt.detectron2_engine.catalog import register_datasets
 from det_adapt.engines import check_losses
 from det_adapt.sap_loss import SapLoss, valid_areas
+from det_adapt.sap_plan import SapPlan, sap_plan
 from det_adapt.structures import Detections, Losses, Maps, Sample
 from det_adapt.timm_body import pixel_statistics
 from det_adapt.vgg16 import add_dropout
@@ -29,11 +30,11 @@ Inputs = list[dict[str, Any]]
 
 @META_ARCH_REGISTRY.register()
 class SAPRCNN(GeneralizedRCNN):
-    """A Faster or Mask R-CNN that hides the domain from a spatial attention pyramid (Eq. 6).
+    """A Faster or Mask R-CNN that hides the domain from spatial attention pyramids (SAPNet's Eq. 6)
+    or DA-Faster's heads.
 
     In training it takes a pair, so that Detectron2's trainers run as they are; its inference is
-    Detectron2's. The target goes through backbone and RPN head only. Its checkpoints are those of
-    either engine.
+    Detectron2's. The target has no losses of the task. Its checkpoints are those of either engine.
 
     Args:
         plan, da_faster: the pyramids and DA-Faster's heads; both None: an R-CNN without adversary,

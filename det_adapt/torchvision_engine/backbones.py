@@ -1,18 +1,15 @@
-"""Backbones as named stages, and feature pyramids on them: torchvision's blocks in Detectron2's
-arrangement."""
+"""Backbones by name: stages of torchvision's blocks in Detectron2's arrangement."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops import FrozenBatchNorm2d
 
 from det_adapt.timm_body import TIMM, pyramid_levels, timm_body
+from det_adapt.torchvision_engine.feature_pyramid import FeaturePyramid, Norm
 from det_adapt.vgg16 import STRIDES, vgg16_stages
 from shared.errors import UserError
 from shared.registry import Registry
@@ -25,7 +22,6 @@ _RESNET_BLOCKS = {
     152: (Bottleneck, (3, 8, 36, 3)),
 }
 _GROUPS = 32  # of GroupNorm, as in Detectron2
-Norm = Callable[[int], nn.Module]
 BACKBONES: Registry[Callable[[CfgNode], nn.Module]] = Registry(
     "MODEL.BACKBONE.NAME of the torchvision engine"
 )
@@ -63,55 +59,6 @@ class Backbone(nn.ModuleDict):
         for name, stage in self.items():
             images = outputs[name] = stage(images)
         return outputs
-
-
-class FeaturePyramid(nn.Module):
-    """Lin et al., Feature Pyramid Networks (CVPR 2017): the maps p2 to p6 of stages at strides 4
-    to 32, each of `out_channels`; p6 is p5 at every second cell.
-
-    Args:
-        body: gives the maps by name.
-        names: which of them, the finest first, each at twice the stride of the one before.
-        norm: of each convolution; without, it has a bias.
-    """
-
-    rounds_down = False
-
-    def __init__(
-        self, body: Backbone, names: Sequence[str], out_channels: int, norm: Norm | None
-    ) -> None:
-        super().__init__()
-        strides = [body.strides.get(name, 0) for name in names]
-        doubled = [stride == 2 * before for before, stride in pairwise(strides)]
-        if not names or strides[-1] != 32 or not all(doubled):
-            known = ", ".join(f"{name} ({stride})" for name, stride in body.strides.items())
-            raise UserError(
-                f"MODEL.FPN.IN_FEATURES is {list(names)}, expected maps one after another up to "
-                f"stride 32, of {known}"
-            )
-        self.body = body
-        self.maps = {name: f"p{round(math.log2(body.strides[name]))}" for name in names}
-        self.divisor = strides[-1]
-        self.strides = dict(zip(self.maps.values(), strides, strict=True)) | {"p6": 64}
-        self.channels = dict.fromkeys(self.strides, out_channels)
-        inputs = [body.channels[name] for name in names]
-        self.fpn = FeaturePyramidNetwork(inputs, out_channels, LastLevelMaxPool(), norm)
-        # Called by their levels, so that a checkpoint tells which they are of.
-        self.fpn.inner_blocks = self._by_level(self.fpn.inner_blocks)
-        self.fpn.layer_blocks = self._by_level(self.fpn.layer_blocks)
-
-    def _by_level(self, blocks: nn.ModuleList) -> nn.ModuleList:
-        named = nn.ModuleList()
-        for level, block in zip(self.maps.values(), blocks, strict=True):
-            named.add_module(level.removeprefix("p"), block)
-        return named
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """images: (N, 3, H, W), of sizes that `divisor` divides. Every map, by name."""
-        stages = self.body(images)
-        maps = self.fpn({level: stages[name] for name, level in self.maps.items()})
-        maps["p6"] = maps.pop("pool")
-        return maps
 
 
 def build_backbone(cfg: CfgNode) -> nn.Module:

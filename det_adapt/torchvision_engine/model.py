@@ -7,9 +7,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from det_adapt.adversaries import adversarial_losses, as_in_tests, needs
-from det_adapt.config import da_faster_options, sap_plan
+from det_adapt.config import da_faster_options
 from det_adapt.da_faster import DaFasterLoss
 from det_adapt.sap_loss import SapLoss, valid_areas
+from det_adapt.sap_plan import sap_plan
 from det_adapt.structures import Detections, Losses, Maps, Sample
 from det_adapt.timm_body import pixel_statistics
 from det_adapt.torchvision_engine.backbones import Backbone, build_backbone

@@ -1,6 +1,5 @@
 """Heads over regions: torchvision's, with Detectron2's pooling, losses and order of classes."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,10 +9,11 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import RoIAlign, RoIPool, batched_nms, box_area, clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from det_adapt.structures import Losses
 from det_adapt.torchvision_engine.backbones import res5_head
+from det_adapt.torchvision_engine.feature_pyramid import RegionPool
 from det_adapt.torchvision_engine.masks import mask_loss
 from det_adapt.vgg16 import add_dropout
 from shared.errors import UserError
@@ -35,42 +35,6 @@ class BoxPredictor(nn.Module):
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """vectors: (R, D). Logits (R, C + 1) and offsets (R, C, 4)."""
         return self.cls_score(vectors), self.bbox_pred(vectors).unflatten(1, (-1, 4))
-
-
-class RegionPool(nn.Module):
-    """The cells under boxes: of several maps, from the one that suits a box's size (Lin et al.,
-    Feature Pyramid Networks, Eq. 1: one of 224 pixels is on the map of stride 16).
-
-    Args:
-        head: `MODEL.ROI_BOX_HEAD` or `MODEL.ROI_MASK_HEAD`.
-        strides: of the maps, in pixels, each twice the one before.
-    """
-
-    def __init__(self, head: CfgNode, strides: Sequence[int]) -> None:
-        super().__init__()
-        self.finest = round(math.log2(strides[0]))
-        self.size = head.POOLER_RESOLUTION
-        self.pools = nn.ModuleList(_pool(head, stride) for stride in strides)
-
-    def forward(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """(R, C, size, size) of maps (N, C, h, w) and per image boxes (n, 4), Σn = R."""
-        if len(self.pools) == 1:
-            return self.pools[0](features[0], boxes)
-        images = [torch.full_like(own[:, :1], number) for number, own in enumerate(boxes)]
-        regions = torch.cat([torch.cat(images), torch.cat(boxes)], dim=1)
-        levels = self.levels(regions[:, 1:])
-        pooled = features[0].new_zeros(len(regions), features[0].shape[1], self.size, self.size)
-        for level, (pool, maps) in enumerate(zip(self.pools, features, strict=True)):
-            chosen = (levels == level).nonzero()[:, 0]
-            pooled = pooled.index_put((chosen,), pool(maps, regions[chosen]))
-        return pooled
-
-    def levels(self, boxes: Tensor) -> Tensor:
-        """(R,) the number of each box's map, of boxes (R, 4)."""
-        # As Detectron2 rounds; torchvision's own adds its epsilon after the logarithm.
-        octaves = (4 + torch.log2(box_area(boxes).sqrt() / 224 + 1e-8)).floor()
-        coarsest = self.finest + len(self.pools) - 1
-        return octaves.clamp(self.finest, coarsest).to(torch.int64) - self.finest
 
 
 class DetectorHeads(RoIHeads):
@@ -231,14 +195,6 @@ class DetectorHeads(RoIHeads):
 
 def _vectors(regions: Tensor) -> Tensor:
     return regions.mean(dim=(2, 3)) if regions.dim() == 4 else regions
-
-
-def _pool(head: CfgNode, stride: int) -> nn.Module:
-    if head.POOLER_TYPE == "ROIPool":
-        return RoIPool(head.POOLER_RESOLUTION, 1 / stride)
-    # Aligned: boxes are shifted by half a cell, onto the cells' centers.
-    aligned = head.POOLER_TYPE == "ROIAlignV2"
-    return RoIAlign(head.POOLER_RESOLUTION, 1 / stride, head.POOLER_SAMPLING_RATIO, aligned=aligned)
 
 
 def _box_head(cfg: CfgNode, channels: int) -> tuple[nn.Module, int]:

@@ -12,11 +12,11 @@ from det_adapt.config import (
     check,
     check_torchvision,
     defaults,
-    sap_plan,
     seed,
 )
 from det_adapt.detectron2_keys import KEYS, WITHOUT_EFFECT
 from det_adapt.engines import choose_engine, engine_config, engine_defaults
+from det_adapt.sap_plan import sap_plan
 from shared.config import flatten, load_config, plain
 from shared.errors import UserError
 from shared.run.folder import write_config

@@ -7,9 +7,10 @@ import torch
 from fvcore.common.config import CfgNode
 
 from det_adapt import toy
-from det_adapt.config import add_sap_config, sap_plan
+from det_adapt.config import add_sap_config
 from det_adapt.data.build import train_augmentation
 from det_adapt.engines import engine_config
+from det_adapt.sap_plan import sap_plan
 from det_adapt.source_stage import source_config
 from det_adapt.torchvision_engine import SapRCNN, build_optimizer
 from shared.config import CONFIGS, flatten, plain

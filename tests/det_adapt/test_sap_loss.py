@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from det_adapt.config import SapPlan
 from det_adapt.sap_loss import SapLoss, valid_areas
+from det_adapt.sap_plan import SapPlan
 from det_adapt.structures import Maps
 from shared.errors import UserError
 from shared.sap import SapOptions
@@ -191,7 +191,8 @@ def test_garbage_in_the_padding_changes_nothing():
     def losses(garbage):
         features, logits = torch.full((2, 6, 5, 7), garbage), torch.full((2, 3, 5, 7), garbage)
         clean = maps(0, sizes=((5, 7), (3, 4)))
-        for index, (f, g) in enumerate(zip(clean.features["c4"], clean.logits["c4"], strict=True)):
+        pairs = zip(clean.features["c4"], clean.logits["c4"], strict=True)
+        for index, (f, g) in enumerate(pairs):
             features[index, :, : f.shape[2], : f.shape[3]] = f
             logits[index, :, : g.shape[2], : g.shape[3]] = g
         areas = [valid_areas(m, sizes, 16, rounds_down=False) for m in (features, logits)]

@@ -22,9 +22,10 @@ from torchvision.ops import box_iou
 from det_adapt.engines import engine_defaults
 from det_adapt.structures import Sample
 from det_adapt.torchvision_engine import build_detector, build_optimizer
+from det_adapt.torchvision_engine.feature_pyramid import RegionPool
 from det_adapt.torchvision_engine.masks import draw_masks, region_masks
 from det_adapt.torchvision_engine.proposals import CellAnchors, ProposalNetwork
-from det_adapt.torchvision_engine.roi_heads import DetectorHeads, RegionPool
+from det_adapt.torchvision_engine.roi_heads import DetectorHeads
 from det_adapt.torchvision_engine.trainer import rate_factor
 from shared.errors import UserError
 
