@@ -222,7 +222,9 @@ def test_the_pyramid_has_a_rate_of_its_own_and_sgd_its_momentum():
 def test_two_processes_equal_one(toy_root, tmp_path, experiment):
     """Every anchor and every proposal counts, so that what is drawn makes no difference."""
     everything = [
-        *("SOLVER.MAX_ITER", "2", "SOLVER.OPTIMIZER", "SGD", "SOLVER.ACCUMULATE", "2"),
+        # Of two images alone, BatchNorm is ill-conditioned: it divides by what rounding left.
+        *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "4"),
+        *("SOLVER.OPTIMIZER", "SGD", "SOLVER.ACCUMULATE", "2"),
         *("DA_FASTER.DROPOUT", "0.0"),
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4000", "MODEL.RPN.POSITIVE_FRACTION", "1.0"),
         *("MODEL.RPN.NMS_THRESH", "1.0", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False"),
