@@ -100,6 +100,16 @@ def all_toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def pair_root(tmp_path_factory):
+    """Six game frames, six + three real and foggy ones, of 64x128. Not to be written."""
+    root = tmp_path_factory.mktemp("data")
+    layouts = ["sim10k", "cityscapes", "cityscapes_foggy"]
+    size = {"height": 64, "width": 128}
+    make_toy(root, layouts, count=6, val_count=3, **size, workers=1, progress=False)
+    return root
+
+
 @pytest.fixture
 def copy(all_toys, tmp_path):
     """`copy(folder, …)`: the data root of a copy of those folders of the toys."""

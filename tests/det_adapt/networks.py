@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from det_adapt.adversaries import adversarial_losses
 from det_adapt.config import check
 from det_adapt.engines import engine_defaults
 from det_adapt.structures import Sample
@@ -191,3 +192,12 @@ def unlabeled(sample):
 ONE = sample("one", (121, 175), [(8, 20, 60, 90.5), (50, 30, 170, 110)], [2, 0], 1, (242, 321))
 TWO = sample("two", (140, 150), [(20.25, 10, 44, 44)], [1], 2)
 EMPTY = sample("empty", (121, 175), [], [], 3)
+
+
+def losses_of(engine, detector, sources, targets):
+    """Of a training step with every adversary, under one seed of the samplers."""
+    torch.manual_seed(0)
+    with recording(engine):
+        losses, maps = detector.train().source(sources)
+    others, _ = adversarial_losses(detector.adversaries, maps, detector.target(targets), 0)
+    return losses | others

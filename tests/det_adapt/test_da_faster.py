@@ -15,13 +15,19 @@ from networks import (
     TWO,
     VGG16,
     build,
+    losses_of,
     recording,
     unlabeled,
 )
 
-from det_adapt.adversaries import adversarial_losses
 from det_adapt.da_faster import DaFasterLoss, DaFasterOptions
 from det_adapt.structures import Maps
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
+
 
 OPTIONS = {"loss_weight": 0.3, "image_channels": 5, "instance_channels": 6, "dropout": 0.0}
 
@@ -174,22 +180,9 @@ def test_each_part_can_be_left_out_and_has_no_head_then(off, left, regions):
 MODELS = {"vgg16": VGG16, "resnet18_c4": RESNET18, "fpn": FPN_GN}
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request):
-    return request.param
-
-
 @pytest.fixture(params=MODELS)
 def detector(engine, request):
     return build(engine, MODELS[request.param] | DA_FASTER)
-
-
-def losses_of(engine, detector, sources, targets):
-    torch.manual_seed(0)
-    with recording(engine):
-        losses, seen = detector.train().source(sources)
-    others, _ = adversarial_losses(detector.adversaries, seen, detector.target(targets), 0)
-    return losses | others
 
 
 def test_gradients_reach_every_part(engine, detector):
