@@ -63,10 +63,15 @@ def previous(path: Path, number: int = 1) -> Path:
 
 
 def _keep(path: Path, count: int) -> None:
-    """Makes `path` the first of `count` older files; it keeps its name until it is replaced."""
+    """Makes `path` the first of `count` older files and removes those beyond them; it keeps its
+    name until it is replaced."""
     for number in range(count, 1, -1):
         if previous(path, number - 1).is_file():
             previous(path, number - 1).replace(previous(path, number))
+    beyond = count + 1
+    while previous(path, beyond).is_file():
+        previous(path, beyond).unlink()
+        beyond += 1
     if not count or not path.is_file():
         return
     kept = previous(path)

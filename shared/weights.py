@@ -7,7 +7,6 @@ What `MODEL.WEIGHTS` may be:
     pip:NAME        of one: the file that an installed package holds, see `timm_networks.py`
     FILE            a state dict: of a run, torchvision, Detectron2 or a published repository
     ''              none: trained from scratch
-    toy             segmentation: pre-trained on drawings, made where missing
     RUN             detection: the folder of the source-only run that an adaptation starts from
 """
 

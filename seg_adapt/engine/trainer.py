@@ -1,5 +1,6 @@
 """The two-domain loop: phases of a method, micro-batches, one optimizer step per group."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -160,7 +161,9 @@ class Trainer:
         logged = (self.iteration + 1) % self.log_period == 0
         if not logged or phase.group != "model" or self.balance is None:
             return {}
-        found = gradients.norms(phase.losses, self.balance)
+        # Scaled, as in training: in fp16 small ones would seem to be none.
+        losses = {name: self.amp.scaler.scale(loss) for name, loss in phase.losses.items()}
+        found = gradients.norms(losses, self.balance)
         return {f"gradient/{name}": norm for name, norm in found.items()}
 
     def _backward(self, phase: Phase, batch: MicroBatch) -> None:
@@ -217,8 +220,13 @@ class Trainer:
 
 
 def _relative(logs: dict[str, float]) -> dict[str, float]:
-    """`gradient/<loss>` as a multiple of that of `seg`; left out where that is 0."""
+    """`gradient/<loss>` as a multiple of that of `seg`; left out where that is 0, or one of them
+    has overflowed in fp16."""
     reference = logs.pop("gradient/seg", 0.0)
-    weighed = {name: norm for name, norm in logs.items() if name.startswith("gradient/")}
-    others = {name: value for name, value in logs.items() if name not in weighed}
-    return others | ({n: norm / reference for n, norm in weighed.items()} if reference else {})
+    related = {}
+    for name, value in logs.items():
+        if not name.startswith("gradient/"):
+            related[name] = value
+        elif 0 < reference < math.inf and math.isfinite(value):
+            related[name] = value / reference
+    return related

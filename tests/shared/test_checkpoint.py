@@ -56,6 +56,8 @@ def test_the_last_checkpoints_are_kept(tmp_path, keep):
     files = [path, *(checkpoint.previous(path, number) for number in range(1, 9))]
     there = [checkpoint.load(file)["n"] for file in files if file.is_file()]
     assert there == [4, 3, 2, 1, 0][:keep]
+    checkpoint.save({"n": 5}, path, keep=2)  # fewer from now on
+    assert [checkpoint.load(file)["n"] for file in files if file.is_file()] == [5, 4]
 
 
 def test_the_checkpoint_before_is_named_where_the_last_is_damaged(tmp_path):
